@@ -1,0 +1,61 @@
+# Shortcuts for people; .ci/run holds the checks and needs no make.
+.DEFAULT_GOAL := help
+T     ?= 30s
+REF   ?= main
+COUNT ?= 10
+TOOL  := go tool -modfile=internal/tools/go.mod
+
+.PHONY: help
+help: ## list targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: fmt
+fmt: ## format (gofumpt, gci)
+	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: build lint test race gen-check tidy-check nested e2e
+build: ## compile everything
+lint: ## golangci-lint and the import rules
+test: ## all packages
+race: ## the core packages with -race -shuffle=on
+gen-check: ## committed protobuf code is current
+tidy-check: ## every go.mod is tidy
+nested: ## tests of the nested modules
+e2e: ## the command line end to end
+build lint test race gen-check tidy-check nested e2e:
+	.ci/run $@
+
+.PHONY: short
+short: ## the inner loop
+	go test -short ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target in turn for T (default 30s)
+	@set -e; for pkg in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(T) $$pkg; \
+	  done; done
+
+.PHONY: bench
+bench: ## benchmarks, COUNT times (default 10)
+	go test -run '^$$' -bench . -benchmem -count=$(COUNT) ./...
+
+.PHONY: bench-compare
+bench-compare: ## benchmarks of REF (default main) against the work tree, with benchstat
+	@set -e; dir=$$(mktemp -d); trap 'git worktree remove --force '$$dir/ref EXIT; \
+	git worktree add -q --detach $$dir/ref $(REF); \
+	(cd $$dir/ref && go test -run '^$$' -bench . -benchmem -count=$(COUNT) ./... > $$dir/old.txt); \
+	go test -run '^$$' -bench . -benchmem -count=$(COUNT) ./... > $$dir/new.txt; \
+	$(TOOL) benchstat $$dir/old.txt $$dir/new.txt
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is called
+	$(TOOL) govulncheck ./...
+
+.PHONY: cover
+cover: ## coverage by package
+	go test -coverprofile=coverage.out ./... && go tool cover -func=coverage.out | tail -1
+
+.PHONY: ci
+ci: ## what gates a change
+	.ci/run
