@@ -107,8 +107,14 @@ func TestRulesRefuseWhatTheyShould(t *testing.T) {
 		}
 	}
 	for _, c := range [][2]string{
-		{"cluster", "transport"}, {"transport", "cluster"}, {"storage", "cluster"}, {"transport/mqpb", "storage"},
-		{"internal/api", ""}, {"internal/record", "storage"}, {"cluster", ""}, {"cmd/mq", "cluster"},
+		{"cluster", "transport"},
+		{"transport", "cluster"},
+		{"storage", "cluster"},
+		{"transport/mqpb", "storage"},
+		{"internal/api", ""},
+		{"internal/record", "storage"},
+		{"cluster", ""},
+		{"cmd/mq", "cluster"},
 	} {
 		if mayReach(c[0], c[1]) {
 			t.Errorf("%q may import %q, but must not", c[0], c[1])
