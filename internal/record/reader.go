@@ -33,7 +33,7 @@ type ReadOptions struct {
 	// MaxDecodedBytes bounds the memory that decoding one batch takes, that
 	// is, decompressed records and the headers of records. A batch that needs
 	// more fails with ErrRecordTooLarge, and so does a decompression bomb,
-	// early. Zero means DefaultMaxDecodedBytes.
+	// early. Zero means DefaultMaxDecodedBytes, more than 1 GiB means 1 GiB.
 	MaxDecodedBytes int
 
 	// SkipCRC leaves out the checksum, for a batch that was checked before.
@@ -123,8 +123,8 @@ func newDecoder(b []byte, opts ReadOptions) (*decoder, error) {
 		return nil, fmt.Errorf("%w: %d records, last offset delta %d, base offset %d",
 			mqerr.ErrCorruptBatch, info.Count, info.LastOffsetDelta, info.BaseOffset)
 	}
-	budget := opts.MaxDecodedBytes
-	if budget == 0 {
+	budget := min(opts.MaxDecodedBytes, 1<<30)
+	if budget <= 0 {
 		budget = DefaultMaxDecodedBytes
 	}
 	d := &decoder{info: info, buf: b[HeaderSize:], left: info.Count, lastDelta: -1, budget: budget}
