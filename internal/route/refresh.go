@@ -1,0 +1,238 @@
+package route
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// useLocked returns the entry of a topic and marks it as used.
+func (r *Router) useLocked(name string) *topic {
+	t := r.mu.topics[name]
+	if t == nil {
+		t = &topic{}
+		r.mu.topics[name] = t
+	}
+	t.used = time.Now()
+	return t
+}
+
+// wantLocked asks for a refresh, of t if not nil, and returns a ticket for wait.
+func (r *Router) wantLocked(t *topic) uint64 {
+	if t != nil {
+		t.stale = true
+	}
+	r.mu.asked++
+	select {
+	case r.wake <- struct{}{}:
+	default: // one is on its way
+	}
+	return r.mu.asked
+}
+
+// wait waits for a refresh that began after the ticket was given, and returns
+// why it failed.
+func (r *Router) wait(ctx context.Context, ticket uint64) error {
+	for {
+		r.mu.RLock()
+		served, err, changed := r.mu.served, r.mu.err, r.mu.changed
+		r.mu.RUnlock()
+		if served >= ticket {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.ctx.Done():
+			return mqerr.ErrClosed
+		}
+	}
+}
+
+func (r *Router) announceLocked() {
+	close(r.mu.changed)
+	r.mu.changed = make(chan struct{})
+}
+
+// run refreshes when it is wanted and at MaxAge, until the Router closes.
+func (r *Router) run() {
+	age := time.NewTimer(r.cfg.MaxAge)
+	defer age.Stop()
+	inRow := 0
+	var last time.Time
+	for {
+		select {
+		case <-r.wake:
+		case <-age.C:
+		case <-r.ctx.Done():
+			return
+		}
+		// Those who ask again soon after a refresh wait for something that has
+		// not happened yet.
+		gap := spacing.Delay(max(inRow, 1))
+		since := time.Since(last)
+		if since > 2*gap {
+			inRow = 0
+		} else if !r.pause(gap - since) {
+			return
+		}
+		inRow++
+		r.refresh()
+		last = time.Now()
+		age.Reset(r.cfg.MaxAge)
+	}
+}
+
+// pause waits; it returns false when the Router closes.
+func (r *Router) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// refresh asks brokers for metadata until one answers.
+func (r *Router) refresh() {
+	r.mu.Lock()
+	serving := r.mu.asked
+	var names, create []string
+	for name, t := range r.mu.topics {
+		switch {
+		case time.Since(t.used) > idleTopic:
+			delete(r.mu.topics, name)
+		case t.create:
+			create = append(create, name)
+		default:
+			names = append(names, name)
+		}
+		t.stale, t.create = false, false
+	}
+	r.mu.Unlock()
+	slices.Sort(names)
+	slices.Sort(create)
+
+	answer, addr, err := r.ask(names, create)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.announceLocked()
+	r.mu.served, r.mu.err = serving, err
+	if err != nil {
+		for _, t := range r.mu.topics {
+			t.stale = true
+		}
+		if r.ctx.Err() == nil {
+			r.cfg.Logger.Warn("metadata refresh failed", "err", err)
+		}
+		return
+	}
+	r.mu.good = addr
+	r.mu.brokers = map[int32]api.BrokerInfo{}
+	inUse := map[string]bool{addr: true}
+	for _, b := range answer.Brokers {
+		r.mu.brokers[b.ID] = b
+		inUse[b.Addr] = true
+	}
+	for _, addr := range r.cfg.Seeds {
+		inUse[addr] = true
+	}
+	r.conns.keep(inUse)
+	for _, info := range answer.Topics {
+		if t := r.mu.topics[info.Name]; t != nil {
+			t.known, t.info = true, newer(t.info, info)
+		}
+	}
+}
+
+// newer merges what is known about a topic with what a broker answered, whose
+// own knowledge may be older: a leadership of a higher epoch stays.
+func newer(old, info api.TopicInfo) api.TopicInfo {
+	if old.ID != info.ID {
+		return info
+	}
+	for i := range info.Partitions {
+		if i < len(old.Partitions) && old.Partitions[i].LeaderEpoch > info.Partitions[i].LeaderEpoch {
+			info.Partitions[i] = old.Partitions[i]
+		}
+	}
+	return info
+}
+
+// ask sends the request to one broker after the other until one answers, and
+// returns its address.
+func (r *Router) ask(names, create []string) (*api.MetadataResponse, string, error) {
+	if r.cfg.Local != nil {
+		answer, err := r.metadata(r.cfg.Local, names, create)
+		return answer, "", err
+	}
+	var errs []error
+	for _, addr := range r.candidates() {
+		ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Timeout)
+		conn, err := r.conns.get(ctx, SeedID, addr)
+		cancel()
+		if err == nil {
+			var answer *api.MetadataResponse
+			if answer, err = r.metadata(conn, names, create); err == nil {
+				return answer, addr, nil
+			}
+		}
+		if r.ctx.Err() != nil {
+			return nil, "", mqerr.ErrClosed
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	return nil, "", fmt.Errorf("%w: no broker answered: %w", mqerr.ErrLeaderNotAvailable, errors.Join(errs...))
+}
+
+// candidates are the addresses to ask: who answered last, the known brokers, the seeds.
+func (r *Router) candidates() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	addrs := []string{r.mu.good}
+	for _, b := range sortedBrokers(r.mu.brokers) {
+		addrs = append(addrs, b.Addr)
+	}
+	addrs = append(addrs, r.cfg.Seeds...)
+	seen := map[string]bool{"": true}
+	return slices.DeleteFunc(addrs, func(a string) bool {
+		dup := seen[a]
+		seen[a] = true
+		return dup
+	})
+}
+
+// metadata asks one broker. Topics that may be created go in a request of their
+// own, so that no other topic comes back to life by a mere refresh.
+func (r *Router) metadata(b api.Broker, names, create []string) (*api.MetadataResponse, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Timeout)
+	defer cancel()
+	if names == nil {
+		names = []string{} // nil would mean all
+	}
+	answer, err := b.Metadata(ctx, &api.MetadataRequest{Topics: names})
+	if err != nil || len(create) == 0 {
+		return answer, err
+	}
+	created, err := b.Metadata(ctx, &api.MetadataRequest{Topics: create, AutoCreate: true})
+	if err != nil {
+		return nil, err
+	}
+	created.Topics = append(created.Topics, answer.Topics...)
+	return created, nil
+}
+
+func sortedBrokers(m map[int32]api.BrokerInfo) []api.BrokerInfo {
+	return slices.SortedFunc(maps.Values(m), func(a, b api.BrokerInfo) int { return cmp.Compare(a.ID, b.ID) })
+}
