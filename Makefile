@@ -13,6 +13,10 @@ help: ## list targets
 fmt: ## format (gofumpt, gci)
 	$(TOOL) golangci-lint fmt ./...
 
+.PHONY: gen
+gen: ## make the protobuf code
+	$(TOOL) buf generate transport/proto --template transport/proto/buf.gen.yaml
+
 .PHONY: build lint test race gen-check tidy-check nested e2e
 build: ## compile everything
 lint: ## golangci-lint and the import rules
