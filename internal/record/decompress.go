@@ -221,8 +221,8 @@ func decompressZstd(src []byte, limit int) ([]byte, error) {
 		return nil, err
 	}
 	out, err := r.DecodeAll(src, nil)
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-		return nil, errTooLarge
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return nil, errTooLarge // the library's limit is one for content and window
 	}
 	return out, err
 }

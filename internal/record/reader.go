@@ -33,7 +33,10 @@ type ReadOptions struct {
 	// MaxDecodedBytes bounds the memory that decoding one batch takes, that
 	// is, decompressed records and the headers of records. A batch that needs
 	// more fails with ErrRecordTooLarge, and so does a decompression bomb,
-	// early. Zero means DefaultMaxDecodedBytes, more than 1 GiB means 1 GiB.
+	// early, and zstd data made for a larger window (zstd levels 20 and up
+	// can ask for 64 MiB and more). Decoders may take about as much again
+	// while they work. Zero means DefaultMaxDecodedBytes, more than 1 GiB
+	// means 1 GiB.
 	MaxDecodedBytes int
 
 	// SkipCRC leaves out the checksum, for a batch that was checked before.
