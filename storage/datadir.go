@@ -44,7 +44,7 @@ type Meta struct {
 // methods are safe for concurrent use.
 type Dir struct {
 	path string
-	fs   vfs.FS
+	fs   FS
 
 	mu struct {
 		sync.Mutex
@@ -61,7 +61,7 @@ type Dir struct {
 // Errors: mqerr.ErrDirInUse, mqerr.ErrForeignDir, mqerr.ErrNewerFormat and
 // mqerr.ErrCorruptLog for a damaged FORMAT file, all with the path; a
 // directory that cannot be written gives the system's error with the path.
-func OpenDir(path string, fs vfs.FS, want Meta) (*Dir, error) {
+func OpenDir(path string, fs FS, want Meta) (*Dir, error) {
 	d, err := openDir(path, fs, want)
 	if err != nil {
 		return nil, fmt.Errorf("storage: data directory %s: %w", path, err)
@@ -69,7 +69,7 @@ func OpenDir(path string, fs vfs.FS, want Meta) (*Dir, error) {
 	return d, nil
 }
 
-func openDir(path string, fs vfs.FS, want Meta) (_ *Dir, err error) {
+func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
@@ -142,7 +142,7 @@ func lockError(err error) error {
 }
 
 // makeDir creates path and makes its creation durable.
-func makeDir(fs vfs.FS, path string) error {
+func makeDir(fs FS, path string) error {
 	if _, err := fs.Stat(path); err == nil {
 		return nil
 	}
@@ -152,7 +152,7 @@ func makeDir(fs vfs.FS, path string) error {
 	return syncDir(fs, fs.PathDir(path))
 }
 
-func syncDir(fs vfs.FS, path string) error {
+func syncDir(fs FS, path string) error {
 	f, err := fs.OpenDir(path)
 	if err != nil {
 		return err
@@ -250,7 +250,7 @@ func encodeFormat(version int, body []byte) []byte {
 	return append(fmt.Appendf(nil, formatLine, version, sum), body...)
 }
 
-func readFormat(fs vfs.FS, name string) (Meta, error) {
+func readFormat(fs FS, name string) (Meta, error) {
 	f, err := fs.Open(name)
 	if err != nil {
 		return Meta{}, err

@@ -16,7 +16,7 @@ import (
 // Options configure a store. The zero value is good for a broker on disk.
 type Options struct {
 	// FS is where the store lives. Default: the operating system's files.
-	FS vfs.FS
+	FS FS
 	// Logger gets what the engine has to say, nearly all of it at debug level.
 	// Default: silent.
 	Logger *slog.Logger
@@ -86,7 +86,7 @@ type Store struct {
 	closing chan struct{} // closed when Close begins; ends waits for flushes
 	flusher flusher
 	stats   engineStats
-	fs      vfs.FS
+	fs      FS
 	dir     string
 
 	closeOnce sync.Once
