@@ -140,3 +140,21 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// Map gives every config by name; Parse reads it back.
+func (c Config) Map() map[string]string {
+	retention := int64(-1)
+	if c.Retention >= 0 {
+		retention = c.Retention.Milliseconds()
+	}
+	stamp := CreateTime
+	if c.LogAppendTime {
+		stamp = LogAppendTime
+	}
+	return map[string]string{
+		RetentionMs:     strconv.FormatInt(retention, 10),
+		RetentionBytes:  strconv.FormatInt(c.RetentionBytes, 10),
+		MaxMessageBytes: strconv.Itoa(c.MaxMessageBytes),
+		TimestampType:   stamp,
+	}
+}

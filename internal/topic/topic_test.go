@@ -50,3 +50,15 @@ func TestParseNamesTheBadConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestMapReadsBackEqual(t *testing.T) {
+	for _, c := range []topic.Config{
+		topic.Default(),
+		{Retention: -1, RetentionBytes: 9, MaxMessageBytes: 8, LogAppendTime: true},
+	} {
+		got, err := topic.Parse(c.Map())
+		if err != nil || got != c {
+			t.Errorf("Parse(Map(%+v)) = %+v, %v", c, got, err)
+		}
+	}
+}

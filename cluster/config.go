@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"log/slog"
+	"time"
+
+	lvfs "github.com/lni/vfs"
+
+	"github.com/raftmq/mq/storage"
+)
+
+// Config is what a Node is made of. The root package fills every field; zero
+// values get the defaults below.
+type Config struct {
+	BrokerID int32  // default 1
+	Dir      string // data directory; "" keeps everything in memory
+	Addr     string // advertised to clients, "" for none
+	Logger   *slog.Logger
+
+	// DisableAutoCreate stops unknown topics from being created on first use.
+	DisableAutoCreate bool
+	DefaultPartitions int32 // of a created topic, default 1
+
+	InFlightBytes          int           // proposals on their way, whole broker; default 128 MiB
+	PartitionInFlightBytes int           // and to one partition; default 16 MiB
+	MaxMemory              int64         // in memory only: bound of the records held; default 256 MiB
+	MinFreeBytes           int64         // on disk: below it the broker is fenced; default 512 MiB
+	SnapshotBytes          int64         // raft log of one shard before it is cut; default 64 MiB
+	SnapshotTotalBytes     int64         // and of all shards together; default 1 GiB
+	ProposeTimeout         time.Duration // wait for replication, default 10 s
+	RetentionInterval      time.Duration // between sweeps of retention, default 5 s
+	ProducerExpiry         time.Duration // a producer silent for so long is forgotten; default 7 days. Kafka: transactional.id.expiration.ms
+
+	Test TestSeams
+}
+
+// TestSeams replace the outside world in tests.
+type TestSeams struct {
+	StoreFS  storage.FS // file system of the store and the directory itself
+	RaftFS   lvfs.FS    // file system of the raft log
+	Now      func() time.Time
+	DiskFree func() (free, total uint64, ok bool)
+}
+
+const (
+	tick        = 50 * time.Millisecond // dragonboat's RTTMillisecond
+	electionRTT = 20
+	heartbeat   = 2
+)
+
+func orInt[T int | int32 | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+func (c Config) withDefaults() Config {
+	orInt(&c.BrokerID, 1)
+	orInt(&c.DefaultPartitions, 1)
+	orInt(&c.InFlightBytes, 128<<20)
+	orInt(&c.PartitionInFlightBytes, 16<<20)
+	orInt(&c.MaxMemory, 256<<20)
+	orInt(&c.MinFreeBytes, 512<<20)
+	orInt(&c.SnapshotBytes, 64<<20)
+	orInt(&c.SnapshotTotalBytes, 1<<30)
+	orInt(&c.ProposeTimeout, 10*time.Second)
+	orInt(&c.RetentionInterval, 5*time.Second)
+	orInt(&c.ProducerExpiry, 7*24*time.Hour)
+	if c.Dir == "" {
+		// Raft log and store live in the same memory.
+		c.SnapshotBytes = min(c.SnapshotBytes, c.MaxMemory/16)
+		c.SnapshotTotalBytes = min(c.SnapshotTotalBytes, c.MaxMemory/4)
+		c.InFlightBytes = min(c.InFlightBytes, int(c.MaxMemory/8))
+		c.PartitionInFlightBytes = min(c.PartitionInFlightBytes, c.InFlightBytes)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Test.Now == nil {
+		c.Test.Now = time.Now
+	}
+	return c
+}

@@ -1,0 +1,167 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/record"
+	"github.com/raftmq/mq/storage"
+)
+
+const (
+	// producerWindow is how many of a producer's newest batches a partition
+	// remembers; a client must not have more in flight. Kafka remembers 5.
+	producerWindow = 32
+
+	// maxProducers bounds the producers a partition remembers. Beyond it the one
+	// that was silent longest is forgotten.
+	maxProducers = 10000
+)
+
+// producerState is what a partition remembers of one idempotent producer: its
+// newest batches of one epoch, oldest first, at most producerWindow. slot is
+// where the next one is stored; slots are reused in turn.
+type producerState struct {
+	epoch  int16
+	slot   uint8
+	window []storage.ProducerEntry // never empty
+}
+
+func (p *producerState) newest() storage.ProducerEntry { return p.window[len(p.window)-1] }
+
+// verdict is what the window says of a batch.
+type verdict uint8
+
+const (
+	fresh         verdict = iota
+	duplicate             // offset of the original is known
+	duplicateGone         // older than the window
+)
+
+// producers is a partition's idempotence table (KIP-98). It belongs to the
+// state machine: every replica takes the same decisions from the same log.
+//
+// A producer that is unknown, or comes with a new epoch, must begin at sequence
+// 0. Kafka lets an unknown one begin anywhere (KIP-360); with several batches
+// in flight that would accept the second when the first was refused, and then
+// take the first for an old duplicate.
+type producers struct {
+	byID map[int64]*producerState
+}
+
+// load fills the table from the store's entries, which come in any order.
+func (t *producers) load(entries []storage.ProducerEntry) {
+	t.byID = make(map[int64]*producerState)
+	// By offset, since sequences wrap.
+	slices.SortFunc(entries, func(a, b storage.ProducerEntry) int { return cmp.Compare(a.BaseOffset, b.BaseOffset) })
+	for _, e := range entries {
+		p := t.byID[e.ID]
+		if p == nil || p.epoch != e.Epoch {
+			// Slots of an older epoch that were not overwritten yet say nothing.
+			p = &producerState{epoch: e.Epoch}
+			t.byID[e.ID] = p
+		}
+		p.window = append(p.window, e)
+		p.slot = (e.Slot + 1) % producerWindow
+	}
+}
+
+// check says whether a batch is new. The error is a refusal.
+func (t *producers) check(b record.Info) (verdict, int64, error) {
+	p := t.byID[b.ProducerID]
+	if p == nil || b.ProducerEpoch > p.epoch {
+		if b.BaseSequence != 0 {
+			return fresh, 0, fmt.Errorf("%w: producer %d epoch %d begins at sequence %d, want 0",
+				mqerr.ErrOutOfOrderSequence, b.ProducerID, b.ProducerEpoch, b.BaseSequence)
+		}
+		return fresh, 0, nil
+	}
+	if b.ProducerEpoch < p.epoch {
+		return fresh, 0, fmt.Errorf("%w: producer %d epoch %d, newest is %d",
+			mqerr.ErrProducerFenced, b.ProducerID, b.ProducerEpoch, p.epoch)
+	}
+	for _, e := range p.window {
+		if e.FirstSeq == b.BaseSequence && e.LastSeq == b.LastSequence() {
+			return duplicate, e.BaseOffset, nil
+		}
+	}
+	next := record.AddSequence(p.newest().LastSeq, 1)
+	switch d := b.BaseSequence - next; { // int32 arithmetic wraps as sequences do
+	case b.BaseSequence == next:
+		return fresh, 0, nil
+	case sequenceBefore(d):
+		return duplicateGone, -1, nil
+	}
+	return fresh, 0, fmt.Errorf("%w: producer %d sequence %d, want %d",
+		mqerr.ErrOutOfOrderSequence, b.ProducerID, b.BaseSequence, next)
+}
+
+// sequenceBefore reads a difference of sequences modulo 2^31: the nearer half
+// behind counts as the past.
+func sequenceBefore(d int32) bool { return uint32(d)&(1<<31-1) >= 1<<30 }
+
+// add remembers an appended batch and gives the entry to store, and the
+// producer to forget if there were too many.
+func (t *producers) add(b record.Info, offset, now int64) (entry storage.ProducerEntry, forget int64, full bool) {
+	p := t.byID[b.ProducerID]
+	if p == nil {
+		if len(t.byID) >= maxProducers {
+			forget, full = t.longestSilent(), true
+			delete(t.byID, forget)
+		}
+		p = &producerState{epoch: b.ProducerEpoch}
+		t.byID[b.ProducerID] = p
+	}
+	if b.ProducerEpoch != p.epoch {
+		p.epoch, p.window = b.ProducerEpoch, p.window[:0]
+	}
+	entry = storage.ProducerEntry{
+		ID: b.ProducerID, Epoch: p.epoch, Slot: p.slot,
+		FirstSeq: b.BaseSequence, LastSeq: b.LastSequence(), BaseOffset: offset, Time: now,
+	}
+	p.slot = (p.slot + 1) % producerWindow
+	if len(p.window) == producerWindow {
+		p.window = slices.Delete(p.window, 0, 1)
+	}
+	p.window = append(p.window, entry)
+	return entry, forget, full
+}
+
+// longestSilent is the same on every replica whatever the map's order.
+func (t *producers) longestSilent() int64 {
+	first, oldest, when := true, int64(0), int64(0)
+	for id, p := range t.byID {
+		at := p.newest().Time
+		if first || at < when || at == when && id < oldest {
+			first, oldest, when = false, id, at
+		}
+	}
+	return oldest
+}
+
+// expire forgets the producers whose newest batch is older than cutoff (ms) and
+// returns them in order.
+func (t *producers) expire(cutoff int64) []int64 {
+	var ids []int64
+	for id, p := range t.byID {
+		if p.newest().Time < cutoff {
+			ids = append(ids, id)
+			delete(t.byID, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// oldest returns the time of the newest batch of the producer that was silent
+// longest, or the largest time when there are none.
+func (t *producers) oldest() int64 {
+	out := int64(math.MaxInt64)
+	for _, p := range t.byID {
+		out = min(out, p.newest().Time)
+	}
+	return out
+}

@@ -1,0 +1,25 @@
+// Package cluster replicates: every topic partition, the metadata and the
+// groups' offsets are raft shards of one dragonboat NodeHost per broker, whose
+// state machines write to one storage.Store. Node answers api.Broker.
+//
+// It is the only importer of dragonboat. The package serves the root package
+// and may change.
+//
+// # How a command travels
+//
+//	Node.Produce ─ checks ─► replica.propose ─► raft log (fsync) ─► machine.Update
+//	                              │                                    │ one store batch per call
+//	                              ▼                                    ▼
+//	                         pending table ◄──── result, by id ──── commit, then wake readers
+//
+// A proposal carries an id made of this process's nonce and a sequence number.
+// Update finds the waiting caller by it, so no goroutine waits for each
+// proposal; the sweep loop finds those that raft dropped or timed out.
+//
+// # Leadership
+//
+// A replica that becomes leader proposes BeginEpoch(term) and serves only after
+// applying it. Update refuses commands of another epoch with NotLeader, and a
+// replica that applies a newer epoch fails its own pending proposals as
+// definitely not appended: those still in the log will be refused.
+package cluster

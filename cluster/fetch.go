@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/record"
+)
+
+const (
+	maxFetchBytes = 32 << 20 // of one answer, whatever the client asks
+	maxFetchWait  = time.Minute
+	maxFetchParts = 10000
+)
+
+// Fetch implements api.Broker. Everything applied behind the leader barrier is
+// committed, so the local store is all it reads.
+func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResponse, error) {
+	if len(req.Partitions) > maxFetchParts {
+		return nil, fmt.Errorf("%w: %d partitions in one fetch, at most %d", mqerr.ErrInvalidRequest, len(req.Partitions), maxFetchParts)
+	}
+	// Wait on all partitions at once, without a goroutine for any.
+	wake := make(chan struct{}, 1)
+	var watched []*readers
+	defer func() {
+		for _, w := range watched {
+			w.remove(wake)
+		}
+	}()
+	var deadline <-chan time.Time
+	for first := true; ; first = false {
+		resp, size, urgent := n.fetchOnce(req)
+		if urgent || size > 0 && size >= req.MinBytes || req.MaxWait <= 0 {
+			n.countFetched(resp)
+			return resp, nil
+		}
+		changed := n.changed.wait()
+		if first {
+			watched = n.watch(req, wake)
+			timer := time.NewTimer(min(req.MaxWait, maxFetchWait))
+			defer timer.Stop()
+			deadline = timer.C
+			continue // what came before the watch
+		}
+		select {
+		case <-wake:
+		case <-changed:
+		case <-deadline:
+			resp, _, _ := n.fetchOnce(req)
+			n.countFetched(resp)
+			return resp, nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+		case <-n.closing.Done():
+			return nil, fmt.Errorf("fetch: %w: the broker is stopping", mqerr.ErrLeaderNotAvailable)
+		}
+	}
+}
+
+func (n *Node) watch(req *api.FetchRequest, wake chan struct{}) []*readers {
+	var out []*readers
+	for i := range req.Partitions {
+		if f, err := n.find(req.Partitions[i].TopicPartition); err == nil {
+			f.part.readers.add(wake)
+			out = append(out, &f.part.readers)
+		}
+	}
+	return out
+}
+
+// fetchOnce reads what is there. urgent says that something must be told now.
+func (n *Node) fetchOnce(req *api.FetchRequest) (resp *api.FetchResponse, size int, urgent bool) {
+	resp = &api.FetchResponse{}
+	room := min(maxFetchBytes, req.MaxBytes)
+	if req.MaxBytes <= 0 {
+		room = maxFetchBytes
+	}
+	for i := range req.Partitions {
+		p := &req.Partitions[i]
+		res := n.fetchPartition(p, room, size == 0)
+		if res.Err != nil {
+			urgent = true
+		}
+		if res.Err != nil || len(res.Batches) > 0 || len(req.Partitions) == 1 {
+			resp.Partitions = append(resp.Partitions, res)
+		}
+		size += len(res.Batches)
+		room -= len(res.Batches)
+	}
+	return resp, size, urgent
+}
+
+// fetchPartition reads one partition. first lets a batch larger than the room
+// through, so that no reader sticks.
+func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) api.FetchResult {
+	res := api.FetchResult{TopicPartition: p.TopicPartition}
+	f, err := n.find(p.TopicPartition)
+	if err != nil {
+		res.Err = err
+		return res
+	}
+	res.TopicID = f.topic.ID
+	st := f.part.log.State()
+	res.HighWatermark, res.LastStableOffset, res.LogStart, res.LeaderEpoch = st.End, st.End, st.Start, f.epoch
+	if p.LeaderEpoch != api.NoEpoch && p.LeaderEpoch < f.epoch {
+		res.Err = fmt.Errorf("%s: %w: %d, now %d", f.rep.name, mqerr.ErrFencedLeaderEpoch, p.LeaderEpoch, f.epoch)
+		return res
+	}
+	if p.MaxBytes > 0 {
+		room = min(room, p.MaxBytes)
+	}
+	if p.Offset == st.End || room <= 0 && !first {
+		return res
+	}
+	batches, _, err := f.part.log.Read(nil, p.Offset, max(room, 1))
+	switch {
+	case errors.Is(err, mqerr.ErrOffsetOutOfRange):
+		st = f.part.log.State()
+		res.Err = &mqerr.Detail{
+			Err:      fmt.Errorf("%s: %w: %d, log is %d to %d", f.rep.name, mqerr.ErrOffsetOutOfRange, p.Offset, st.Start, st.End),
+			LogStart: st.Start, HighWatermark: st.End,
+		}
+	case errors.Is(err, mqerr.ErrClosed):
+		res.Err = fmt.Errorf("%s: %w", f.rep.name, mqerr.ErrLeaderNotAvailable)
+	case err != nil:
+		res.Err = fmt.Errorf("%s offset %d: %w", f.rep.name, p.Offset, err)
+	case !first && len(batches) > room:
+		// A batch larger than what is left waits for its own turn.
+	default:
+		res.Batches = batches
+		res.HighWatermark = max(res.HighWatermark, f.part.log.State().End)
+		res.LastStableOffset = res.HighWatermark
+	}
+	return res
+}
+
+// countFetched counts records by the batches' headers.
+func (n *Node) countFetched(resp *api.FetchResponse) {
+	for i := range resp.Partitions {
+		p := &resp.Partitions[i]
+		if len(p.Batches) == 0 {
+			continue
+		}
+		var records int64
+		for rest := p.Batches; len(rest) > 0; {
+			info, err := record.Parse(rest)
+			if err != nil {
+				break
+			}
+			records += int64(info.Count)
+			rest = rest[info.Size:]
+		}
+		if f, err := n.find(p.TopicPartition); err == nil {
+			f.part.traffic.fetched(records, len(p.Batches))
+		}
+	}
+}

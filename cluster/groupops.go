@@ -1,0 +1,180 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// groupShard returns the shard of a group, which is made on first use if asked.
+// It is nil when nothing was ever committed to the shard.
+func (n *Node) groupShard(ctx context.Context, group string, create bool) (*replica, *groupStore, error) {
+	slot := slotOf(group)
+	g, ok := n.meta.state.Load().groups[slot]
+	if !ok {
+		if !create {
+			return nil, nil, nil
+		}
+		placed, err := n.place(n.meta.state.Load(), 1, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		if _, err := n.proposeMeta(ctx, &metaCommand{CreateGroupSlot: &createGroupSlot{Slot: slot, Brokers: placed[0]}}); err != nil {
+			return nil, nil, err
+		}
+		g = n.meta.state.Load().groups[slot]
+	}
+	for {
+		changed := n.changed.wait()
+		if r := n.replica(g.Shard); r != nil {
+			if _, err := r.epochServed(); err == nil {
+				return r, r.machine.app.(*groupStore), nil
+			} else if errors.Is(err, mqerr.ErrNotLeader) {
+				return nil, nil, fmt.Errorf("group %s: %w", group, mqerr.ErrNotCoordinator)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("group %s: %w: %w", group, mqerr.ErrCoordinatorLoading, context.Cause(ctx))
+		case <-n.closing.Done():
+			return nil, nil, mqerr.ErrLeaderNotAvailable
+		}
+	}
+}
+
+// CommitOffsets implements api.Broker.
+func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error) {
+	if err := checkCommit(req); err != nil {
+		return nil, err
+	}
+	if req.MemberID != "" || req.MemberEpoch >= 0 {
+		return nil, fmt.Errorf("group %s: %w: %q", req.Group, mqerr.ErrUnknownMember, req.MemberID)
+	}
+	resp := &api.CommitOffsetsResponse{}
+	cmd := commitCommand{Group: req.Group, MemberID: req.MemberID, MemberEpoch: req.MemberEpoch}
+	s := n.meta.state.Load()
+	for _, o := range req.Offsets {
+		res := api.CommitResult{TopicPartition: o.TopicPartition}
+		if t, err := lookup(s, o.TopicPartition); err != nil {
+			res.Err = err
+		} else if o.Offset < 0 {
+			res.Err = fmt.Errorf("%w: commit of offset %d", mqerr.ErrInvalidRequest, o.Offset)
+		} else {
+			res.TopicID = t.ID
+			cmd.Offsets = append(cmd.Offsets, commitRecord{t.ID, o.Partition, o.Offset, o.LeaderEpoch, o.Metadata})
+		}
+		resp.Results = append(resp.Results, res)
+	}
+	if len(cmd.Offsets) == 0 {
+		return resp, nil
+	}
+	r, _, err := n.groupShard(ctx, req.Group, true)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+	}
+	if _, err := n.proposeAndWait(ctx, r, kindCommitOffsets, body); err != nil {
+		return nil, coordinatorError(req.Group, err)
+	}
+	return resp, nil
+}
+
+// coordinatorError tells a client of the group, not of the shard behind it.
+func coordinatorError(group string, err error) error {
+	if errors.Is(err, mqerr.ErrNotLeader) {
+		return fmt.Errorf("group %s: %w", group, mqerr.ErrNotCoordinator)
+	}
+	return fmt.Errorf("group %s: %w", group, err)
+}
+
+// FetchOffsets implements api.Broker. Offsets of topics that are gone, or were
+// created anew, are not shown.
+func (n *Node) FetchOffsets(ctx context.Context, req *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error) {
+	if err := checkGroupID(req.Group); err != nil {
+		return nil, err
+	}
+	_, g, err := n.groupShard(ctx, req.Group, false)
+	if err != nil {
+		return nil, err
+	}
+	s := n.meta.state.Load()
+	committed := make(map[api.TopicPartition]api.CommittedOffset)
+	if g != nil {
+		err = g.offsets(req.Group, func(topicID uuid.UUID, partition int32, o offsetRecord) error {
+			if t := s.byID[topicID]; t != nil {
+				tp := t.tp(int(partition))
+				committed[tp] = api.CommittedOffset{
+					TopicPartition: tp, Offset: o.offset, LeaderEpoch: o.leaderEpoch,
+					MemberEpoch: o.memberEpoch, Metadata: o.metadata, CommitTime: o.commitTime,
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("group %s: %w", req.Group, err)
+		}
+	}
+	resp := &api.FetchOffsetsResponse{}
+	if req.Partitions == nil {
+		for _, tp := range slices.SortedFunc(maps.Keys(committed), compareTP) {
+			resp.Offsets = append(resp.Offsets, committed[tp])
+		}
+		return resp, nil
+	}
+	for _, tp := range req.Partitions {
+		t, err := lookup(s, tp)
+		if err != nil {
+			resp.Offsets = append(resp.Offsets, api.CommittedOffset{TopicPartition: tp, Offset: -1, LeaderEpoch: api.NoEpoch, MemberEpoch: -1, Err: err})
+			continue
+		}
+		c, ok := committed[t.tp(int(tp.Partition))]
+		if !ok {
+			c = api.CommittedOffset{TopicPartition: t.tp(int(tp.Partition)), Offset: -1, LeaderEpoch: api.NoEpoch, MemberEpoch: -1, CommitTime: -1}
+		}
+		resp.Offsets = append(resp.Offsets, c)
+	}
+	return resp, nil
+}
+
+// ListGroups implements api.Broker.
+func (n *Node) ListGroups(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
+	names := make(map[string]struct{})
+	var errs []error
+	n.eachReplica(func(r *replica) {
+		if g, ok := r.machine.app.(*groupStore); ok {
+			if _, err := r.epochServed(); err == nil {
+				errs = append(errs, g.list(names))
+			}
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	resp := &api.ListGroupsResponse{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		resp.Groups = append(resp.Groups, api.GroupInfo{Group: name})
+	}
+	return resp, nil
+}
+
+// purgeOffsets drops what groups committed to a deleted topic. It is a matter of
+// tidiness: offsets are keyed by topic id, so nothing reads them any more.
+func (n *Node) purgeOffsets(id uuid.UUID) {
+	n.eachReplica(func(r *replica) {
+		if _, ok := r.machine.app.(*groupStore); ok {
+			r.propose(kindPurgeTopic, id[:], n.cfg.ProposeTimeout, n.upkeepDone(r, "purge of offsets"))
+		}
+	})
+}

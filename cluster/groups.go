@@ -1,0 +1,235 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+
+	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// Limits of a commit.
+const (
+	maxGroupID        = 255
+	maxCommitMetadata = 4096 // Kafka: offset.metadata.max.bytes
+)
+
+// groupStore is the application of a group shard: committed offsets of the
+// groups whose ids hash to its slot. Members and epochs come with balancing;
+// the record has room for them.
+type groupStore struct {
+	store *storage.Store
+	id    storage.ReplicaID
+	kv    *storage.KV
+	epoch int32
+}
+
+var _ application = (*groupStore)(nil)
+
+// slotOf says which group shard holds a group.
+func slotOf(group string) int {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, group)
+	return int(h.Sum32() % groupSlots)
+}
+
+// commitCommand is the body of a kindCommitOffsets command.
+type commitCommand struct {
+	Group       string         `json:"group"`
+	MemberID    string         `json:"member_id,omitempty"`
+	MemberEpoch int32          `json:"member_epoch"`
+	Offsets     []commitRecord `json:"offsets"`
+}
+
+type commitRecord struct {
+	TopicID     uuid.UUID `json:"topic_id"`
+	Partition   int32     `json:"partition"`
+	Offset      int64     `json:"offset"`
+	LeaderEpoch int32     `json:"leader_epoch"`
+	Metadata    string    `json:"metadata,omitempty"`
+}
+
+// offsetRecord is what is stored for one group and partition.
+type offsetRecord struct {
+	offset      int64
+	leaderEpoch int32
+	memberEpoch int32
+	commitTime  int64 // ms, the proposer's clock
+	metadata    string
+}
+
+const offsetRecordVersion = 1
+
+func (o offsetRecord) encode() []byte {
+	b := []byte{offsetRecordVersion}
+	b = binary.BigEndian.AppendUint64(b, uint64(o.offset))
+	b = binary.BigEndian.AppendUint32(b, uint32(o.leaderEpoch))
+	b = binary.BigEndian.AppendUint32(b, uint32(o.memberEpoch))
+	b = binary.BigEndian.AppendUint64(b, uint64(o.commitTime))
+	return append(b, o.metadata...)
+}
+
+func decodeOffset(b []byte) (offsetRecord, error) {
+	const fixed = 1 + 8 + 4 + 4 + 8
+	if len(b) < fixed || b[0] != offsetRecordVersion {
+		return offsetRecord{}, fmt.Errorf("%w: committed offset of %d bytes", mqerr.ErrCorruptLog, len(b))
+	}
+	return offsetRecord{
+		offset:      int64(binary.BigEndian.Uint64(b[1:])),
+		leaderEpoch: int32(binary.BigEndian.Uint32(b[9:])),
+		memberEpoch: int32(binary.BigEndian.Uint32(b[13:])),
+		commitTime:  int64(binary.BigEndian.Uint64(b[17:])),
+		metadata:    string(b[fixed:]),
+	}, nil
+}
+
+// Keys: 'o', length of the group id, group id, topic id, partition.
+const preOffset = 'o'
+
+func groupPrefix(group string) []byte {
+	return append([]byte{preOffset, byte(len(group))}, group...)
+}
+
+func offsetKey(group string, topicID uuid.UUID, partition int32) []byte {
+	k := append(groupPrefix(group), topicID[:]...)
+	return binary.BigEndian.AppendUint32(k, uint32(partition))
+}
+
+func splitOffsetKey(k []byte) (group string, topicID uuid.UUID, partition int32, ok bool) {
+	if len(k) < 2 || k[0] != preOffset || len(k) != 2+int(k[1])+16+4 {
+		return "", uuid.Nil, 0, false
+	}
+	n := 2 + int(k[1])
+	copy(topicID[:], k[n:])
+	return string(k[2:n]), topicID, int32(binary.BigEndian.Uint32(k[n+16:])), true
+}
+
+func (g *groupStore) open() (uint64, error) {
+	kv, err := g.store.OpenKV(g.id)
+	if err != nil {
+		return 0, err
+	}
+	g.kv = kv
+	return kv.Applied(), loadEpoch(kv, &g.epoch)
+}
+
+func (g *groupStore) sync() error { return g.kv.Sync() }
+
+func (g *groupStore) snapshot() (*storage.Snapshot, error) { return g.kv.Snapshot() }
+
+func (g *groupStore) restore(r io.Reader, stop <-chan struct{}) error {
+	if err := g.kv.Restore(r, stop); err != nil {
+		return err
+	}
+	return loadEpoch(g.kv, &g.epoch)
+}
+
+func (g *groupStore) begin() tx {
+	return &groupTx{g: g, batch: g.kv.NewBatch(), term: g.epoch}
+}
+
+type groupTx struct {
+	g     *groupStore
+	batch *storage.KVBatch
+	term  int32
+}
+
+func (t *groupTx) epoch() int32 { return t.term }
+
+func (t *groupTx) beginEpoch(epoch int32, _ uint8) {
+	t.term = epoch
+	storeEpoch(t.batch, epoch)
+}
+
+func (t *groupTx) apply(h header, body []byte) result {
+	switch h.kind {
+	case kindCommitOffsets:
+		var c commitCommand
+		if err := json.Unmarshal(body, &c); err != nil {
+			return refused(fmt.Errorf("%w: offset commit: %w", mqerr.ErrInternal, err))
+		}
+		for _, o := range c.Offsets {
+			rec := offsetRecord{o.Offset, o.LeaderEpoch, c.MemberEpoch, h.time, o.Metadata}
+			t.batch.Set(offsetKey(c.Group, o.TopicID, o.Partition), rec.encode())
+		}
+		return result{}
+	case kindPurgeTopic:
+		var id uuid.UUID
+		if len(body) != len(id) {
+			return refused(fmt.Errorf("%w: purge of %d bytes", mqerr.ErrInternal, len(body)))
+		}
+		copy(id[:], body)
+		return result{err: t.purge(id)}
+	}
+	return refused(fmt.Errorf("%w: command kind %d in a group shard", mqerr.ErrInternal, h.kind))
+}
+
+// purge deletes the offsets of a deleted topic.
+func (t *groupTx) purge(id uuid.UUID) error {
+	return t.g.kv.Scan([]byte{preOffset}, func(key, _ []byte) error {
+		if _, topicID, _, ok := splitOffsetKey(key); ok && topicID == id {
+			t.batch.Delete(key)
+		}
+		return nil
+	})
+}
+
+func (t *groupTx) commit(applied uint64) error {
+	if err := t.batch.Commit(applied); err != nil {
+		return err
+	}
+	t.g.epoch = t.term
+	return nil
+}
+
+func (t *groupTx) close() { t.batch.Close() }
+
+// offsets reads what a group committed.
+func (g *groupStore) offsets(group string, fn func(topicID uuid.UUID, partition int32, o offsetRecord) error) error {
+	return g.kv.Scan(groupPrefix(group), func(key, value []byte) error {
+		name, topicID, partition, ok := splitOffsetKey(key)
+		if !ok || name != group {
+			return nil
+		}
+		o, err := decodeOffset(value)
+		if err != nil {
+			return err
+		}
+		return fn(topicID, partition, o)
+	})
+}
+
+// list reads the ids of all groups with offsets.
+func (g *groupStore) list(seen map[string]struct{}) error {
+	return g.kv.Scan([]byte{preOffset}, func(key, _ []byte) error {
+		if name, _, _, ok := splitOffsetKey(key); ok {
+			seen[name] = struct{}{}
+		}
+		return nil
+	})
+}
+
+func checkCommit(req *api.CommitOffsetsRequest) error {
+	if err := checkGroupID(req.Group); err != nil {
+		return err
+	}
+	for _, o := range req.Offsets {
+		if len(o.Metadata) > maxCommitMetadata {
+			return fmt.Errorf("%w: %d bytes, at most %d", mqerr.ErrOffsetMetadataTooLarge, len(o.Metadata), maxCommitMetadata)
+		}
+	}
+	return nil
+}
+
+func checkGroupID(group string) error {
+	if group == "" || len(group) > maxGroupID {
+		return fmt.Errorf("%w: 1 to %d bytes, not %d", mqerr.ErrInvalidGroupID, maxGroupID, len(group))
+	}
+	return nil
+}

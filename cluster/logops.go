@@ -1,0 +1,151 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/record"
+)
+
+// ListOffsets implements api.Broker.
+func (n *Node) ListOffsets(_ context.Context, req *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error) {
+	resp := &api.ListOffsetsResponse{}
+	for _, p := range req.Partitions {
+		res := api.ListOffsetsResult{TopicPartition: p.TopicPartition, Offset: -1, Timestamp: -1, LeaderEpoch: api.NoEpoch}
+		f, err := n.find(p.TopicPartition)
+		if err != nil {
+			res.Err = err
+		} else {
+			res.TopicID, res.LeaderEpoch = f.topic.ID, f.epoch
+			res.Offset, res.Timestamp, res.Err = f.part.offsetFor(p.Timestamp)
+		}
+		resp.Partitions = append(resp.Partitions, res)
+	}
+	return resp, nil
+}
+
+// offsetFor finds the first record at or after a time (ms), or a special one.
+func (p *partition) offsetFor(timestamp int64) (offset, at int64, err error) {
+	st := p.log.State()
+	switch timestamp {
+	case api.LatestTimestamp:
+		return st.End, -1, nil
+	case api.EarliestTimestamp:
+		return st.Start, -1, nil
+	case api.MaxTimestamp:
+		if st.Start == st.End {
+			return -1, -1, nil
+		}
+		timestamp = st.MaxTimestamp
+	}
+	if timestamp < 0 {
+		return -1, -1, fmt.Errorf("%w: timestamp %d", mqerr.ErrInvalidRequest, timestamp)
+	}
+	for from := int64(0); ; {
+		// Batches that may hold such a record, by what their headers say.
+		batch, next, err := p.log.OffsetForTimestamp(timestamp, from)
+		if err != nil || batch == nil {
+			return -1, -1, err
+		}
+		offset, at, ok, err := record.FirstAtOrAfter(batch, timestamp)
+		if err != nil {
+			return -1, -1, err
+		}
+		if ok && offset >= st.Start {
+			return offset, at, nil
+		}
+		from = next
+	}
+}
+
+// EpochEnds implements api.Broker.
+func (n *Node) EpochEnds(_ context.Context, req *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
+	resp := &api.EpochEndsResponse{}
+	for _, p := range req.Partitions {
+		res := api.EpochEndsResult{TopicPartition: p.TopicPartition, LeaderEpoch: api.NoEpoch, EndOffset: -1}
+		f, err := n.find(p.TopicPartition)
+		if err != nil {
+			res.Err = err
+		} else {
+			res.TopicID = f.topic.ID
+			res.LeaderEpoch, res.EndOffset, res.Err = f.part.log.EpochEnd(p.LeaderEpoch)
+		}
+		resp.Partitions = append(resp.Partitions, res)
+	}
+	return resp, nil
+}
+
+// DescribeLogs implements api.Broker.
+func (n *Node) DescribeLogs(_ context.Context, req *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
+	s := n.meta.state.Load()
+	topics := s.sortedTopics()
+	if req.Topics != nil {
+		topics = nil
+		for _, name := range req.Topics {
+			t := s.topics[name]
+			if t == nil {
+				return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, name)
+			}
+			topics = append(topics, t)
+		}
+	}
+	resp := &api.DescribeLogsResponse{}
+	for _, t := range topics {
+		for i := range t.Partitions {
+			l := api.LogInfo{TopicPartition: t.tp(i), LeaderEpoch: api.NoEpoch}
+			if f, err := n.find(l.TopicPartition); err != nil {
+				l.Err = err
+			} else {
+				st := f.part.log.State()
+				l.LogStart, l.HighWatermark, l.SizeBytes = st.Start, st.End, st.Bytes
+				l.LeaderEpoch, l.Leader = f.epoch, true
+			}
+			resp.Logs = append(resp.Logs, l)
+		}
+	}
+	return resp, nil
+}
+
+// TrimTopic implements api.Broker.
+func (n *Node) TrimTopic(ctx context.Context, req *api.TrimTopicRequest) (*api.TrimTopicResponse, error) {
+	resp := &api.TrimTopicResponse{Partitions: make([]api.TrimResult, len(req.Partitions))}
+	var all sync.WaitGroup
+	results := make([]result, len(req.Partitions))
+	for i, p := range req.Partitions {
+		resp.Partitions[i] = api.TrimResult{TopicPartition: p.TopicPartition, LogStart: -1}
+		f, err := n.find(p.TopicPartition)
+		if err != nil {
+			results[i] = refused(err)
+			continue
+		}
+		to := p.Offset
+		if to == -1 {
+			to = f.part.log.State().End
+		}
+		all.Add(1)
+		f.rep.propose(kindTrim, trimBody(to), n.cfg.ProposeTimeout, func(res result) {
+			results[i] = res
+			all.Done()
+		})
+	}
+	// Every proposal is answered within its timeout.
+	answered := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
+	}
+	for i, res := range results {
+		if resp.Partitions[i].Err = res.err; res.err == nil {
+			resp.Partitions[i].LogStart = res.logStart
+		}
+	}
+	return resp, nil
+}

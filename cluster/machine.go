@@ -1,0 +1,180 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	sm "github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// application is what a shard is for: a partition's log, the metadata or the
+// offsets of groups. Its methods are called by one goroutine at a time, except
+// snapshot.
+type application interface {
+	// open loads the state and returns the index of the last durable command.
+	open() (uint64, error)
+	// begin starts one store batch.
+	begin() tx
+	sync() error
+	snapshot() (*storage.Snapshot, error)
+	// restore replaces the state by what r holds.
+	restore(r io.Reader, stop <-chan struct{}) error
+}
+
+// tx is the work of one Update call: one store batch.
+type tx interface {
+	epoch() int32
+	beginEpoch(epoch int32, feature uint8)
+	apply(h header, body []byte) result
+	// commit writes everything with the index of the last command and shows it to readers.
+	commit(applied uint64) error
+	close()
+}
+
+// machine drives an application from the raft log. It implements
+// statemachine.IOnDiskStateMachine: an error from it ends the process, so
+// refusals travel as results and only unusable local state is an error.
+//
+// A command of a feature level that this build does not know parks the replica:
+// nothing is applied from there on, it serves nobody and takes no snapshot, so
+// that a newer build finds the whole rest of the log.
+type machine struct {
+	r      *replica
+	app    application
+	parked atomic.Bool
+}
+
+var _ sm.IOnDiskStateMachine = (*machine)(nil)
+
+var errParked = errors.New("mq: replica met a command of a newer version and is parked")
+
+// Open implements statemachine.IOnDiskStateMachine.
+func (m *machine) Open(<-chan struct{}) (uint64, error) { return m.app.open() }
+
+// Update implements statemachine.IOnDiskStateMachine.
+func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
+	if len(entries) == 0 || m.parked.Load() {
+		return entries, nil
+	}
+	t := m.app.begin()
+	defer t.close()
+	type answer struct {
+		seq uint64
+		res result
+	}
+	var (
+		answers []answer
+		applied uint64
+		began   int32 = -1
+		size    int
+	)
+	for _, e := range entries {
+		h, body, err := parseHeader(e.Cmd)
+		if err != nil {
+			return nil, fmt.Errorf("shard %d index %d: %w", m.r.id.Shard, e.Index, err)
+		}
+		if h.feature > featureLevel {
+			m.park(e.Index, h.feature)
+			break
+		}
+		res := step(t, h, body)
+		if h.kind == kindBeginEpoch && res.err == nil {
+			began = h.epoch
+		}
+		if h.id.nonce == m.r.node.nonce {
+			answers = append(answers, answer{h.id.seq, res})
+		}
+		applied = e.Index
+		size += len(e.Cmd)
+	}
+	if applied != 0 {
+		if err := t.commit(applied); err != nil {
+			return nil, fmt.Errorf("shard %d index %d: %w", m.r.id.Shard, applied, err)
+		}
+	}
+	for _, a := range answers {
+		m.r.pend.resolve(a.seq, a.res)
+	}
+	if began >= 0 {
+		m.r.epochBegan(began)
+	}
+	m.r.applied(applied, size)
+	return entries, nil
+}
+
+// step applies one command unless its epoch is not the current one.
+func step(t tx, h header, body []byte) result {
+	current := t.epoch()
+	if h.kind == kindBeginEpoch {
+		if h.epoch <= current {
+			return refused(fmt.Errorf("%w: epoch %d has begun, not %d", mqerr.ErrNotLeader, current, h.epoch))
+		}
+		t.beginEpoch(h.epoch, h.feature)
+		return result{epoch: h.epoch}
+	}
+	if h.epoch != current {
+		return refused(fmt.Errorf("%w: proposed in epoch %d, now %d", mqerr.ErrNotLeader, h.epoch, current))
+	}
+	res := t.apply(h, body)
+	res.epoch = current
+	return res
+}
+
+func (m *machine) park(index uint64, feature uint8) {
+	m.parked.Store(true)
+	m.r.parked()
+	m.r.node.log.Error("replica parked: the log has a command of a newer version of mq",
+		"replica", m.r.name, "index", index, "feature", feature, "known", featureLevel)
+}
+
+// Lookup implements statemachine.IOnDiskStateMachine. Reads go to the store directly.
+func (m *machine) Lookup(any) (any, error) { return nil, nil }
+
+// Sync implements statemachine.IOnDiskStateMachine: what was applied is durable
+// when it returns, so that raft may drop the log below.
+func (m *machine) Sync() error {
+	if err := m.app.sync(); err != nil && !errors.Is(err, mqerr.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// PrepareSnapshot implements statemachine.IOnDiskStateMachine.
+func (m *machine) PrepareSnapshot() (any, error) {
+	if m.parked.Load() {
+		return nil, errParked
+	}
+	return m.app.snapshot()
+}
+
+// SaveSnapshot implements statemachine.IOnDiskStateMachine.
+func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) error {
+	snap := prepared.(*storage.Snapshot)
+	defer snap.Close()
+	err := snap.WriteTo(w, stop)
+	select {
+	case <-stop:
+		return sm.ErrSnapshotStopped
+	default:
+	}
+	return err
+}
+
+// RecoverFromSnapshot implements statemachine.IOnDiskStateMachine.
+func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
+	err := m.app.restore(r, stop)
+	select {
+	case <-stop:
+		return sm.ErrSnapshotStopped
+	default:
+	}
+	return err
+}
+
+// Close implements statemachine.IOnDiskStateMachine. The store outlives the NodeHost.
+func (m *machine) Close() error { return nil }

@@ -1,0 +1,302 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/topic"
+)
+
+// proposeMeta runs a metadata command and waits for its outcome.
+func (n *Node) proposeMeta(ctx context.Context, cmd *metaCommand) (any, error) {
+	body, err := json.Marshal(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+	}
+	res, err := n.proposeAndWait(ctx, n.metaRep, kindMeta, body)
+	return res.value, err
+}
+
+// proposeAndWait is for commands that need no pipelining.
+func (n *Node) proposeAndWait(ctx context.Context, r *replica, k kind, body []byte) (result, error) {
+	out := make(chan result, 1) // takes the one answer even if nobody waits any more
+	r.propose(k, body, n.cfg.ProposeTimeout, func(res result) { out <- res })
+	select {
+	case res := <-out:
+		return res, res.err
+	case <-ctx.Done():
+		return result{}, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
+	}
+}
+
+// Metadata implements api.Broker.
+func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.MetadataResponse, error) {
+	s := n.meta.state.Load()
+	if req.AutoCreate {
+		for _, name := range req.Topics {
+			if s.topics[name] == nil {
+				// Its error shows in the topic's entry below.
+				_, _ = n.autoCreate(ctx, name)
+			}
+		}
+		s = n.meta.state.Load()
+	}
+	resp := &api.MetadataResponse{ClusterID: s.clusterID, Controller: -1, Version: s.version}
+	if _, err := n.metaRep.epochServed(); err == nil {
+		resp.Controller = n.cfg.BrokerID
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
+		b := s.brokers[id]
+		resp.Brokers = append(resp.Brokers, api.BrokerInfo{ID: b.ID, Addr: b.Addr})
+	}
+	if req.Topics == nil {
+		for _, t := range s.sortedTopics() {
+			resp.Topics = append(resp.Topics, n.topicInfo(t))
+		}
+		return resp, nil
+	}
+	for _, name := range req.Topics {
+		t := s.topics[name]
+		if t != nil {
+			resp.Topics = append(resp.Topics, n.topicInfo(t))
+			continue
+		}
+		err := topic.CheckName(name)
+		if err == nil {
+			err = fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, name)
+		}
+		resp.Topics = append(resp.Topics, api.TopicInfo{Name: name, Err: err})
+	}
+	return resp, nil
+}
+
+func (n *Node) autoCreate(ctx context.Context, name string) (*api.CreateTopicResponse, error) {
+	if n.cfg.DisableAutoCreate {
+		return nil, mqerr.ErrUnknownTopicOrPartition
+	}
+	return n.CreateTopic(ctx, &api.CreateTopicRequest{Name: name})
+}
+
+func (n *Node) topicInfo(t *topicRecord) api.TopicInfo {
+	info := api.TopicInfo{Name: t.Name, ID: t.ID, Configs: t.effective()}
+	for i, shard := range t.Partitions {
+		p := api.PartitionInfo{Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch}
+		for _, r := range shard.Replicas {
+			p.Replicas = append(p.Replicas, r.Broker)
+		}
+		if r := n.replica(shard.Shard); r == nil {
+			p.Err = mqerr.ErrLeaderNotAvailable
+		} else if epoch, err := r.epochServed(); err != nil {
+			p.Err = err
+		} else {
+			p.Leader, p.LeaderEpoch = n.cfg.BrokerID, epoch
+		}
+		info.Partitions = append(info.Partitions, p)
+	}
+	return info
+}
+
+// place spreads the replicas of count new partitions over the brokers.
+func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
+	brokers := slices.Sorted(maps.Keys(s.brokers))
+	want := min(3, len(brokers))
+	if factor != 0 {
+		want = int(factor)
+	}
+	if want < 1 || want > len(brokers) {
+		return nil, fmt.Errorf("%w: %d, there are %d brokers", mqerr.ErrInvalidReplicationFactor, factor, len(brokers))
+	}
+	out := make([][]int32, count)
+	for i := range out {
+		for j := range want {
+			out[i] = append(out[i], brokers[(i+j)%len(brokers)])
+		}
+	}
+	return out, nil
+}
+
+// CreateTopic implements api.Broker. It returns when every partition of the
+// topic on this broker has a leader.
+func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*api.CreateTopicResponse, error) {
+	if err := topic.CheckName(req.Name); err != nil {
+		return nil, err
+	}
+	cfg, err := topic.Parse(req.Configs)
+	if err != nil {
+		return nil, err
+	}
+	count := req.Partitions
+	if count == 0 {
+		count = n.cfg.DefaultPartitions
+	}
+	if count < 1 || count > topic.MaxPartitions {
+		return nil, fmt.Errorf("%w: %d, want 1 to %d", mqerr.ErrInvalidPartitions, count, topic.MaxPartitions)
+	}
+	s := n.meta.state.Load()
+	if s.topics[req.Name] != nil {
+		return nil, fmt.Errorf("%w: %s", mqerr.ErrTopicExists, req.Name)
+	}
+	placed, err := n.place(s, int(count), req.ReplicationFactor)
+	if err != nil {
+		return nil, err
+	}
+	if req.ValidateOnly {
+		info := api.TopicInfo{Name: req.Name, Configs: (&topicRecord{config: cfg}).effective()}
+		for i, brokers := range placed {
+			info.Partitions = append(info.Partitions, api.PartitionInfo{
+				Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch, Replicas: brokers})
+		}
+		return &api.CreateTopicResponse{Topic: info}, nil
+	}
+	if err := n.fenced(); err != nil {
+		return nil, err
+	}
+	value, err := n.proposeMeta(ctx, &metaCommand{CreateTopic: &createTopic{
+		Name: req.Name, ID: uuid.New(), Configs: req.Configs, Partitions: placed}})
+	if err != nil {
+		return nil, err
+	}
+	rec := value.(*topicRecord)
+	if err := n.waitTopic(ctx, rec); err != nil {
+		return nil, err
+	}
+	return &api.CreateTopicResponse{Topic: n.topicInfo(rec)}, nil
+}
+
+// waitTopic waits until the topic's partitions on this broker serve.
+func (n *Node) waitTopic(ctx context.Context, t *topicRecord) error {
+	for i := range t.Partitions {
+		for {
+			changed := n.changed.wait()
+			_, err := n.find(t.tp(i))
+			if err == nil || errors.Is(err, mqerr.ErrNotLeader) {
+				break
+			}
+			if !errors.Is(err, mqerr.ErrLeaderNotAvailable) {
+				return err // deleted meanwhile
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return fmt.Errorf("%w: topic %s was made, its leaders are not there yet: %w", mqerr.ErrTimeout, t.Name, context.Cause(ctx))
+			case <-n.closing.Done():
+				return mqerr.ErrLeaderNotAvailable
+			}
+		}
+	}
+	return nil
+}
+
+// DeleteTopic implements api.Broker. It returns when the disk is freed here.
+func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error) {
+	value, err := n.proposeMeta(ctx, &metaCommand{DeleteTopic: &deleteTopic{Name: req.Name, ID: req.ID}})
+	if err != nil {
+		return nil, err
+	}
+	rec := value.(*topicRecord)
+	for {
+		changed := n.changed.wait()
+		gone := !slices.ContainsFunc(rec.Partitions, func(s shardRecord) bool { return n.replica(s.Shard) != nil })
+		if gone && n.reconciled.Load() >= n.meta.state.Load().version {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: topic %s is deleted, its files are not gone yet: %w", mqerr.ErrTimeout, rec.Name, context.Cause(ctx))
+		case <-n.closing.Done():
+			return nil, mqerr.ErrLeaderNotAvailable
+		}
+	}
+	n.purgeOffsets(rec.ID)
+	return &api.DeleteTopicResponse{}, nil
+}
+
+// AlterTopic implements api.Broker.
+func (n *Node) AlterTopic(ctx context.Context, req *api.AlterTopicRequest) (*api.AlterTopicResponse, error) {
+	s := n.meta.state.Load()
+	old := s.topics[req.Name]
+	if old == nil {
+		return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, req.Name)
+	}
+	for _, name := range req.Reset {
+		if !slices.Contains(topic.ConfigNames(), name) {
+			return nil, fmt.Errorf("%w: unknown topic config %q", mqerr.ErrInvalidConfig, name)
+		}
+	}
+	if _, err := topic.Parse(req.Set); err != nil {
+		return nil, err
+	}
+	if req.ValidateOnly {
+		return &api.AlterTopicResponse{Topic: n.topicInfo(old)}, nil
+	}
+	value, err := n.proposeMeta(ctx, &metaCommand{AlterTopic: &alterTopic{Name: req.Name, Set: req.Set, Reset: req.Reset}})
+	if err != nil {
+		return nil, err
+	}
+	n.upkeepNow()
+	return &api.AlterTopicResponse{Topic: n.topicInfo(value.(*topicRecord))}, nil
+}
+
+// AddPartitions implements api.Broker.
+func (n *Node) AddPartitions(ctx context.Context, req *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error) {
+	s := n.meta.state.Load()
+	old := s.topics[req.Name]
+	if old == nil {
+		return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, req.Name)
+	}
+	have := len(old.Partitions)
+	if int(req.Total) <= have || req.Total > topic.MaxPartitions {
+		return nil, fmt.Errorf("%w: %s has %d partitions, want more and at most %d, not %d",
+			mqerr.ErrInvalidPartitions, req.Name, have, topic.MaxPartitions, req.Total)
+	}
+	added, err := n.place(s, int(req.Total)-have, int16(len(old.Partitions[0].Replicas)))
+	if err != nil {
+		return nil, err
+	}
+	if req.ValidateOnly {
+		return &api.AddPartitionsResponse{Topic: n.topicInfo(old)}, nil
+	}
+	value, err := n.proposeMeta(ctx, &metaCommand{AddPartitions: &addPartitions{Name: req.Name, Total: int(req.Total), Added: added}})
+	if err != nil {
+		return nil, err
+	}
+	rec := value.(*topicRecord)
+	if err := n.waitTopic(ctx, rec); err != nil {
+		return nil, err
+	}
+	return &api.AddPartitionsResponse{Topic: n.topicInfo(rec)}, nil
+}
+
+// producerBlock is how many producer ids are taken from the metadata at once.
+const producerBlock = 1000
+
+// InitProducer implements api.Broker. Ids come from a block of the metadata's;
+// what is left of a block when the broker stops is never used.
+func (n *Node) InitProducer(ctx context.Context, _ *api.InitProducerRequest) (*api.InitProducerResponse, error) {
+	select {
+	case n.ids.sem <- struct{}{}: // one at a time, without blocking past ctx
+		defer func() { <-n.ids.sem }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
+	}
+	if n.ids.next == n.ids.end {
+		value, err := n.proposeMeta(ctx, &metaCommand{AllocProducers: &allocProducers{Count: producerBlock}})
+		if err != nil {
+			return nil, err
+		}
+		n.ids.next = value.(int64)
+		n.ids.end = n.ids.next + producerBlock
+	}
+	id := n.ids.next
+	n.ids.next++
+	return &api.InitProducerResponse{ProducerID: id}, nil
+}

@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/topic"
+)
+
+// Shard ids. They are never reused.
+const (
+	metaShard      = 1
+	firstGroup     = 2
+	groupSlots     = 16
+	firstPartition = 1024
+)
+
+// metaState is the cluster's metadata at one version. A published one is
+// immutable: a change works on a copy.
+type metaState struct {
+	version      int64
+	clusterID    string
+	brokers      map[int32]brokerRecord
+	topics       map[string]*topicRecord
+	byID         map[uuid.UUID]*topicRecord
+	groups       map[int]groupRecord // by slot
+	nextShard    uint64
+	nextProducer int64
+}
+
+// The records below are stored as JSON: they change seldom, and unknown fields
+// of a newer version do no harm. Their names are the disk format.
+
+type brokerRecord struct {
+	ID    int32  `json:"id"`
+	DirID string `json:"dir_id"` // of the data directory: a wiped disk is another broker
+	Addr  string `json:"addr,omitempty"`
+}
+
+type topicRecord struct {
+	Name       string            `json:"name"`
+	ID         uuid.UUID         `json:"id"`
+	Configs    map[string]string `json:"configs,omitempty"`
+	Partitions []shardRecord     `json:"partitions"`
+
+	config topic.Config // parsed Configs
+}
+
+type shardRecord struct {
+	Shard    uint64          `json:"shard"`
+	Replicas []replicaRecord `json:"replicas"`
+}
+
+type replicaRecord struct {
+	Broker  int32  `json:"broker"`
+	Replica uint64 `json:"replica"` // never reused within the shard
+}
+
+type groupRecord struct {
+	Slot int `json:"slot"`
+	shardRecord
+}
+
+func newMetaState() *metaState {
+	return &metaState{
+		brokers: map[int32]brokerRecord{}, topics: map[string]*topicRecord{}, byID: map[uuid.UUID]*topicRecord{},
+		groups: map[int]groupRecord{}, nextShard: firstPartition, nextProducer: 1,
+	}
+}
+
+// clone copies the maps; records are replaced, never changed.
+func (s *metaState) clone() *metaState {
+	c := *s
+	c.brokers = maps.Clone(s.brokers)
+	c.topics = maps.Clone(s.topics)
+	c.byID = maps.Clone(s.byID)
+	c.groups = maps.Clone(s.groups)
+	return &c
+}
+
+func (s *metaState) putTopic(t *topicRecord) {
+	s.topics[t.Name] = t
+	s.byID[t.ID] = t
+}
+
+func (s *metaState) removeTopic(t *topicRecord) {
+	delete(s.topics, t.Name)
+	delete(s.byID, t.ID)
+}
+
+// sortedTopics gives the topics by name.
+func (s *metaState) sortedTopics() []*topicRecord {
+	out := make([]*topicRecord, 0, len(s.topics))
+	for _, name := range slices.Sorted(maps.Keys(s.topics)) {
+		out = append(out, s.topics[name])
+	}
+	return out
+}
+
+// on returns the replica that a broker has of a shard.
+func (s shardRecord) on(broker int32) (uint64, bool) {
+	for _, r := range s.Replicas {
+		if r.Broker == broker {
+			return r.Replica, true
+		}
+	}
+	return 0, false
+}
+
+// effective returns all configs of a topic, defaults included.
+func (t *topicRecord) effective() map[string]string {
+	out := t.config.Map()
+	maps.Copy(out, t.Configs)
+	return out
+}
+
+func (t *topicRecord) tp(partition int) api.TopicPartition {
+	return api.TopicPartition{Topic: t.Name, TopicID: t.ID, Partition: int32(partition)}
+}
+
+func compareTP(a, b api.TopicPartition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}
+
+// lookup checks that a partition exists, wherever it lives.
+func lookup(s *metaState, tp api.TopicPartition) (*topicRecord, error) {
+	t := s.topics[tp.Topic]
+	switch {
+	case t == nil:
+		return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, tp.Topic)
+	case tp.TopicID != uuid.Nil && tp.TopicID != t.ID:
+		return nil, fmt.Errorf("%w: %s", mqerr.ErrUnknownTopicID, tp.Topic)
+	case tp.Partition < 0 || int(tp.Partition) >= len(t.Partitions):
+		return nil, fmt.Errorf("%w: %s has %d partitions, not partition %d",
+			mqerr.ErrUnknownTopicOrPartition, tp.Topic, len(t.Partitions), tp.Partition)
+	}
+	return t, nil
+}

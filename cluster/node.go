@@ -1,0 +1,290 @@
+package cluster
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	"github.com/google/uuid"
+	lvfs "github.com/lni/vfs"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// Node is one broker without its front doors. It implements api.Broker.
+//
+// Opened bottom-up and closed top-down in the order of these fields.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	nonce uint64 // of this process's proposals
+
+	dir   *storage.Dir
+	store *storage.Store
+	net   *loopback
+	host  *dragonboat.NodeHost
+
+	inflight budget
+	commands bufferPool
+	stats    counters
+	fence    atomic.Pointer[error] // set while the broker refuses writes
+	held     atomic.Int64          // record bytes in all partitions
+
+	ids struct {
+		sem       chan struct{} // guards the rest
+		next, end int64
+	}
+
+	meta     *metadata
+	metaRep  *replica
+	changed  broadcast // leadership or metadata changed
+	replicas struct {
+		sync.RWMutex
+		byShard map[uint64]*replica
+	}
+
+	leaders    leaderQueue // raft's listener only enqueues here
+	sweep      sweeper
+	upkeep     nudger
+	snapshots  nudger
+	reconcile  nudger
+	registered atomic.Bool  // metadata knows this broker: replicas may start
+	reconciled atomic.Int64 // version of the metadata that the replicas follow
+	unsaved    atomic.Int64 // bytes of raft log not yet covered by a snapshot, all shards
+
+	loops   sync.WaitGroup
+	closing context.Context // ends when Close begins; an owner's lifetime, not a call's
+	stop    context.CancelFunc
+	closed  struct {
+		sync.Once
+		err error
+	}
+}
+
+// Open starts a broker's local parts. A lone broker leads all its shards when
+// it returns. ctx bounds the start only.
+func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
+	cfg = cfg.withDefaults()
+	n := &Node{
+		cfg: cfg, log: cfg.Logger, nonce: rand.Uint64(),
+	}
+	n.closing, n.stop = context.WithCancel(context.Background())
+	n.replicas.byShard = make(map[uint64]*replica)
+	n.inflight.limit = int64(cfg.InFlightBytes)
+	n.ids.sem = make(chan struct{}, 1)
+	n.leaders.init()
+	n.reconcile.init()
+	n.upkeep.init()
+	n.snapshots.init()
+	n.sweep.init()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if err := n.openStore(); err != nil {
+		return nil, err
+	}
+	if err := n.openHost(); err != nil {
+		return nil, err
+	}
+	n.loops.Go(n.leaderLoop)    // ends with closing, as do the others
+	n.loops.Go(n.sweepLoop)     //
+	n.loops.Go(n.reconcileLoop) //
+	n.loops.Go(n.upkeepLoop)    //
+	n.loops.Go(n.snapshotLoop)  //
+	if err := n.openMetadata(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// inMemory reports whether records are gone when the node closes.
+func (n *Node) inMemory() bool { return n.cfg.Dir == "" }
+
+func (n *Node) now() time.Time { return n.cfg.Test.Now() }
+
+func (n *Node) minTimeout() time.Duration { return 2 * tick }
+
+func (n *Node) openStore() error {
+	fs := n.cfg.Test.StoreFS
+	path := n.cfg.Dir
+	if n.inMemory() {
+		path = "/mq"
+		if fs == nil {
+			fs = storage.NewMemFS()
+		}
+	}
+	dir, err := storage.OpenDir(path, fs, storage.Meta{BrokerID: n.cfg.BrokerID})
+	if err != nil {
+		return err
+	}
+	n.dir = dir
+	if dir.Meta().ClusterID == "" { // a new directory, or one that crashed here
+		if err := dir.SetClusterID(uuid.NewString()); err != nil {
+			return err
+		}
+	}
+	opts := storage.Options{FS: fs, Logger: n.log}
+	if n.inMemory() {
+		opts.CacheBytes, opts.MemTableBytes = 4<<20, 8<<20
+	}
+	n.store, err = storage.Open(filepath.Join(path, "store"), opts)
+	return err
+}
+
+func (n *Node) openHost() error {
+	takeRaftLogger()
+	raftLog.Store(n.cfg.Logger)
+	id := n.dir.Meta()
+	deployment := deploymentID(id.ClusterID)
+	n.net = &loopback{deployment: deployment}
+	fs := n.cfg.Test.RaftFS
+	if fs == nil && n.inMemory() {
+		fs = lvfs.NewMem()
+	}
+	engine := config.EngineConfig{ExecShards: 4, CommitShards: 1, ApplyShards: 4, SnapshotShards: 4, CloseShards: 2}
+	logdb := config.GetTinyMemLogDBConfig()
+	logdb.Shards = 1
+	logdb.KVWriteBufferSize = 32 << 20
+	logdb.KVMaxBytesForLevelBase = 256 << 20
+	if n.inMemory() {
+		logdb.KVWriteBufferSize = 4 << 20
+	}
+	path := n.cfg.Dir
+	if n.inMemory() {
+		path = "/mq"
+	}
+	hc := config.NodeHostConfig{
+		DeploymentID:        deployment,
+		NodeHostDir:         filepath.Join(path, "raft"),
+		RTTMillisecond:      uint64(tick / time.Millisecond),
+		RaftAddress:         id.DirectoryID.String(),
+		MaxSendQueueSize:    64 << 20,
+		MaxReceiveQueueSize: 32 << 20,
+		RaftEventListener:   &n.leaders,
+		Expert: config.ExpertConfig{
+			TransportFactory: n.net,
+			Engine:           engine,
+			LogDB:            logdb,
+			FS:               fs,
+		},
+	}
+	host, err := dragonboat.NewNodeHost(hc)
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.host = host
+	return nil
+}
+
+// deploymentID keeps raft messages of other clusters out.
+func deploymentID(clusterID string) uint64 {
+	sum := sha256.Sum256([]byte(clusterID))
+	return max(1, binary.BigEndian.Uint64(sum[:])) // 0 means none
+}
+
+// startReplica starts this broker's copy of a shard. fresh says that metadata
+// was told of it just now or that the process died in between.
+func (n *Node) startReplica(s shardRecord, name string, app func(*replica) application) (*replica, error) {
+	mine, ok := s.on(n.cfg.BrokerID)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w: no replica on broker %d", name, mqerr.ErrInternal, n.cfg.BrokerID)
+	}
+	r := &replica{
+		node: n, name: name,
+		id:      storage.ReplicaID{Shard: s.Shard, Replica: mine},
+		session: n.host.GetNoOPSession(s.Shard),
+	}
+	r.lone = len(s.Replicas) == 1
+	r.savedAt.Store(n.now().UnixMilli())
+	r.machine = &machine{r: r}
+	r.machine.app = app(r)
+
+	n.replicas.Lock()
+	n.replicas.byShard[s.Shard] = r
+	n.replicas.Unlock()
+	members := map[uint64]dragonboat.Target{mine: n.dir.Meta().DirectoryID.String()}
+	if n.host.HasNodeInfo(s.Shard, mine) {
+		members = nil
+	}
+	err := n.host.StartOnDiskReplica(members, false, r.create, config.Config{
+		ShardID: s.Shard, ReplicaID: mine,
+		ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
+		OrderedConfigChange:    true,
+		DisableAutoCompactions: true,
+		// A coarse fuse far above our own budget, which answers first.
+		MaxInMemLogSize: uint64(8 * n.cfg.PartitionInFlightBytes),
+	})
+	if err != nil {
+		n.forget(r)
+		return nil, fmt.Errorf("%s: raft: %w", name, err)
+	}
+	n.sweep.note(r) // which makes a lone voter campaign until it leads
+	return r, nil
+}
+
+func (n *Node) forget(r *replica) {
+	n.replicas.Lock()
+	delete(n.replicas.byShard, r.id.Shard)
+	n.replicas.Unlock()
+	r.stop()
+}
+
+func (n *Node) replica(shard uint64) *replica {
+	n.replicas.RLock()
+	defer n.replicas.RUnlock()
+	return n.replicas.byShard[shard]
+}
+
+func (n *Node) eachReplica(fn func(*replica)) {
+	n.replicas.RLock()
+	all := make([]*replica, 0, len(n.replicas.byShard))
+	for _, r := range n.replicas.byShard {
+		all = append(all, r)
+	}
+	n.replicas.RUnlock()
+	for _, r := range all {
+		fn(r)
+	}
+}
+
+// Close stops everything, answers what waits and makes the store durable. It is
+// idempotent and safe on a node that opened half-way.
+func (n *Node) Close() error {
+	n.closed.Do(func() { n.closed.err = n.close() })
+	return n.closed.err
+}
+
+func (n *Node) close() error {
+	n.stop()
+	n.loops.Wait()
+	n.eachReplica((*replica).stop)
+	n.changed.broadcast()
+	var errs []error
+	if n.host != nil {
+		n.host.Close()
+		raftLog.CompareAndSwap(n.cfg.Logger, nil)
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,166 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+
+	pb "github.com/lni/dragonboat/v4/raftpb"
+)
+
+// A frame is one record of the log:
+//
+//	 0  crc   uint32  CRC-32C of the rest of the frame
+//	 4  size  uint32  bytes of the body
+//	 8  kind  uint8
+//	 9  body          shard id and replica id as uvarints, then what kind says
+//
+// Fixed-width numbers are little-endian everywhere in the log.
+const frameHeaderSize = 9
+
+// kind says what a frame records. The numbers are part of the format.
+type kind uint8
+
+const (
+	// kindEntry is one entry. It drops every entry of the replica from its
+	// index on and puts itself there.
+	kindEntry kind = 1
+	// kindCarried is a copy of an entry out of an older segment: uvarint number
+	// of that segment, then an entry. It changes where the entry is, nothing else.
+	kindCarried kind = 2
+	// kindState is term, vote and commit index.
+	kindState kind = 3
+	// kindSnapshot is a snapshot record; the entries stay.
+	kindSnapshot kind = 4
+	// kindInstall is a snapshot record that replaces the entries: the next one
+	// follows the snapshot's index.
+	kindInstall kind = 5
+	// kindBootstrap is a bootstrap record.
+	kindBootstrap kind = 6
+	// kindRemoveTo drops the entries up to an index.
+	kindRemoveTo kind = 7
+	// kindRemoveReplica drops everything about the replica.
+	kindRemoveReplica kind = 8
+	// kindReplica is everything about one replica but its entries, and where
+	// these are: the body of a checkpoint.
+	kindReplica kind = 9
+)
+
+// castagnoli is the polynomial of every checksum in the log, the one that
+// processors have an instruction for.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// replicaID names the replica a frame is about.
+type replicaID struct{ shard, replica uint64 }
+
+// frame is a decoded frame. body aliases the buffer it was decoded from.
+type frame struct {
+	kind kind
+	id   replicaID
+	body []byte
+	crc  uint32
+}
+
+var (
+	errShortFrame = errors.New("frame is cut off")
+	errFrameCRC   = errors.New("frame has a wrong checksum")
+	errFrameBody  = errors.New("frame has a malformed body")
+)
+
+// decodeFrame reads the frame at the start of b and says how long it is.
+func decodeFrame(b []byte) (f frame, size int, err error) {
+	if len(b) < frameHeaderSize {
+		return frame{}, 0, errShortFrame
+	}
+	n := binary.LittleEndian.Uint32(b[4:])
+	if uint64(n) > uint64(len(b)-frameHeaderSize) {
+		return frame{}, 0, errShortFrame
+	}
+	size = frameHeaderSize + int(n)
+	f.crc = binary.LittleEndian.Uint32(b)
+	if crc32.Checksum(b[4:size], castagnoli) != f.crc {
+		return frame{}, 0, errFrameCRC
+	}
+	r := reader{b: b[frameHeaderSize:size]}
+	f.kind = kind(b[8])
+	f.id = replicaID{r.uvarint(), r.uvarint()}
+	f.body = r.b
+	if r.bad {
+		return frame{}, 0, errFrameBody
+	}
+	return f, size, nil
+}
+
+// reader takes values off the front of b. The first value that isn't there
+// sets bad, and every later one is zero.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+// bytes takes a length and that many bytes. They alias the buffer.
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+// done reports whether all values were there and nothing is left.
+func (r *reader) done() bool { return !r.bad && len(r.b) == 0 }
+
+// appendEntryMeta appends the fields of an entry that come before its payload.
+// Every field of pb.Entry is there; a test counts them.
+func appendEntryMeta(b []byte, e *pb.Entry) []byte {
+	b = binary.AppendUvarint(b, e.Index)
+	b = binary.AppendUvarint(b, e.Term)
+	b = binary.AppendUvarint(b, uint64(e.Type))
+	b = binary.AppendUvarint(b, e.Key)
+	b = binary.AppendUvarint(b, e.ClientID)
+	b = binary.AppendUvarint(b, e.SeriesID)
+	return binary.AppendUvarint(b, e.RespondedTo)
+}
+
+// decodeEntry decodes the body of an entry. Its Cmd aliases body.
+func decodeEntry(body []byte) (e pb.Entry, err error) {
+	r := reader{b: body}
+	e.Index = r.uvarint()
+	e.Term = r.uvarint()
+	typ := r.uvarint()
+	e.Type = pb.EntryType(typ)
+	e.Key = r.uvarint()
+	e.ClientID = r.uvarint()
+	e.SeriesID = r.uvarint()
+	e.RespondedTo = r.uvarint()
+	if r.bad || typ > uint64(pb.MetadataEntry) {
+		return pb.Entry{}, errFrameBody
+	}
+	if len(r.b) > 0 {
+		e.Cmd = r.b
+	}
+	return e, nil
+}
+
+func appendState(b []byte, st pb.State) []byte {
+	b = binary.AppendUvarint(b, st.Term)
+	b = binary.AppendUvarint(b, st.Vote)
+	return binary.AppendUvarint(b, st.Commit)
+}
+
+func (r *reader) state() pb.State {
+	return pb.State{Term: r.uvarint(), Vote: r.uvarint(), Commit: r.uvarint()}
+}

@@ -1,0 +1,265 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/topic"
+	"github.com/raftmq/mq/storage"
+)
+
+// openMetadata starts the metadata shard and, on a new directory, forms a
+// cluster of one.
+func (n *Node) openMetadata(ctx context.Context) error {
+	id := n.dir.Meta()
+	shard := shardRecord{Shard: metaShard, Replicas: []replicaRecord{{Broker: n.cfg.BrokerID, Replica: 1}}}
+	r, err := n.startReplica(shard, "metadata", func(r *replica) application {
+		n.meta = &metadata{store: n.store, id: r.id, changed: func() {
+			n.changed.broadcast()
+			n.reconcile.nudge()
+		}}
+		n.meta.state.Store(newMetaState())
+		return n.meta
+	})
+	if err != nil {
+		return err
+	}
+	n.metaRep = r
+	if err := n.waitServing(ctx, r); err != nil {
+		return err
+	}
+	s := n.meta.state.Load()
+	if s.clusterID == "" {
+		if _, err := n.proposeMeta(ctx, &metaCommand{FormCluster: &formCluster{ClusterID: id.ClusterID}}); err != nil {
+			return err
+		}
+	}
+	me := brokerRecord{ID: n.cfg.BrokerID, DirID: id.DirectoryID.String(), Addr: n.cfg.Addr}
+	if s.brokers[me.ID] != me {
+		if _, err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &me}); err != nil {
+			return err
+		}
+	}
+	n.registered.Store(true)
+	n.reconcile.nudge()
+	return nil
+}
+
+// waitServing waits until this replica leads and serves.
+func (n *Node) waitServing(ctx context.Context, r *replica) error {
+	for {
+		changed := n.changed.wait()
+		_, err := r.epochServed()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case <-n.closing.Done():
+			return fmt.Errorf("%s: %w", r.name, mqerr.ErrClosed)
+		}
+		if r.stopped.Load() {
+			return fmt.Errorf("%s: %w", r.name, mqerr.ErrLeaderNotAvailable)
+		}
+	}
+}
+
+// WaitReady waits until this broker has started every replica that metadata
+// gives it and each has a leader. The error says what is missing.
+func (n *Node) WaitReady(ctx context.Context) error {
+	for {
+		changed := n.changed.wait()
+		missing := n.missing()
+		if missing == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w: %w", missing, context.Cause(ctx))
+		case <-n.closing.Done():
+			return mqerr.ErrClosed
+		}
+	}
+}
+
+func (n *Node) missing() error {
+	if _, err := n.metaRep.epochServed(); err != nil {
+		return err
+	}
+	if n.reconciled.Load() < n.meta.state.Load().version {
+		return fmt.Errorf("%w: replicas are starting", mqerr.ErrLeaderNotAvailable)
+	}
+	var missing error
+	n.eachReplica(func(r *replica) {
+		if _, err := r.epochServed(); err != nil && missing == nil && !r.machine.parked.Load() {
+			missing = err
+		}
+	})
+	return missing
+}
+
+// wanted is a shard that metadata puts on this broker.
+type wanted struct {
+	shardRecord
+	name string
+	app  func(*replica) application
+}
+
+func (n *Node) wantedShards(s *metaState) map[uint64]wanted {
+	out := make(map[uint64]wanted)
+	for _, t := range s.topics {
+		for i, shard := range t.Partitions {
+			if _, ok := shard.on(n.cfg.BrokerID); ok {
+				tp := t.tp(i)
+				out[shard.Shard] = wanted{shard, fmt.Sprintf("%s/%d", t.Name, i), func(r *replica) application {
+					return n.newPartition(r, tp)
+				}}
+			}
+		}
+	}
+	for _, g := range s.groups {
+		if _, ok := g.on(n.cfg.BrokerID); ok {
+			out[g.Shard] = wanted{g.shardRecord, fmt.Sprintf("groups/%d", g.Slot), func(r *replica) application {
+				return &groupStore{store: n.store, id: r.id}
+			}}
+		}
+	}
+	return out
+}
+
+// reconcileLoop starts and removes replicas as metadata says.
+func (n *Node) reconcileLoop() {
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
+	for {
+		select {
+		case <-n.closing.Done():
+			return
+		case <-n.reconcile.c:
+		case <-retry.C:
+			if n.meta == nil || n.meta.state.Load() == nil || n.reconciled.Load() >= n.meta.state.Load().version {
+				continue
+			}
+		}
+		if !n.registered.Load() {
+			continue // metadata may be old until this broker leads or follows
+		}
+		if err := n.reconcileOnce(); err != nil {
+			n.log.Error("replicas could not be started or removed, will try again", "error", err)
+		}
+	}
+}
+
+func (n *Node) reconcileOnce() error {
+	s := n.meta.state.Load()
+	want := n.wantedShards(s)
+	var errs []error
+	n.eachReplica(func(r *replica) {
+		if _, ok := want[r.id.Shard]; !ok && r != n.metaRep {
+			errs = append(errs, n.removeReplica(r))
+		}
+	})
+	if n.reconciled.Load() == 0 {
+		errs = append(errs, n.removeOrphans(want))
+	}
+	for shard, w := range want {
+		if n.replica(shard) != nil {
+			continue
+		}
+		if n.closing.Err() != nil {
+			return nil
+		}
+		_, err := n.startReplica(w.shardRecord, w.name, w.app)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	n.reconciled.Store(s.version)
+	n.changed.broadcast()
+	return nil
+}
+
+const removeTimeout = 30 * time.Second
+
+// removeReplica stops a replica for good and frees its disk. What a crash
+// leaves of it is an orphan at the next start.
+func (n *Node) removeReplica(r *replica) error {
+	n.forget(r)
+	p, isPartition := r.machine.app.(*partition)
+	if isPartition {
+		p.readers.wake()
+	}
+	err := n.host.StopReplica(r.id.Shard, r.id.Replica)
+	if err != nil && !errors.Is(err, dragonboat.ErrShardNotFound) {
+		return fmt.Errorf("%s: stop: %w", r.name, err)
+	}
+	if err := n.removeData(r.id); err != nil {
+		return err
+	}
+	n.unsaved.Add(-r.unsaved.Swap(0))
+	if isPartition {
+		p.resized(0)
+	}
+	return nil
+}
+
+func (n *Node) removeData(id storage.ReplicaID) error {
+	ctx, cancel := context.WithTimeout(n.closing, removeTimeout)
+	defer cancel()
+	if err := n.host.SyncRemoveData(ctx, id.Shard, id.Replica); err != nil {
+		return fmt.Errorf("replica %v: remove raft log: %w", id, err)
+	}
+	if err := n.store.Drop(id); err != nil {
+		return fmt.Errorf("replica %v: %w", id, err)
+	}
+	return nil
+}
+
+// removeOrphans frees what earlier processes did not come round to.
+func (n *Node) removeOrphans(want map[uint64]wanted) error {
+	ids, err := n.store.Replicas()
+	if err != nil {
+		return err
+	}
+	for _, l := range n.host.GetNodeHostInfo(dragonboat.NodeHostInfoOption{}).LogInfo {
+		ids = append(ids, storage.ReplicaID{Shard: l.ShardID, Replica: l.ReplicaID})
+	}
+	var errs []error
+	seen := make(map[storage.ReplicaID]bool)
+	for _, id := range ids {
+		w, ok := want[id.Shard]
+		mine, _ := w.on(n.cfg.BrokerID)
+		if seen[id] || id.Shard == metaShard || ok && mine == id.Replica {
+			continue
+		}
+		seen[id] = true
+		n.log.Info("removing what is left of a deleted replica", "replica", id)
+		errs = append(errs, n.removeData(id))
+	}
+	return errors.Join(errs...)
+}
+
+// newPartition is the application of a partition's shard.
+func (n *Node) newPartition(r *replica, tp topicPartition) *partition {
+	p := &partition{store: n.store, id: r.id, tp: tp, traffic: &traffic{}}
+	p.grown = func(bytes int) { n.grew(p, bytes) }
+	p.resized = func(size int64) { n.held.Add(size - p.size.Swap(size)) }
+	return p
+}
+
+// topicConfig returns the configs in force for a partition.
+func (n *Node) topicConfig(p *partition) topic.Config {
+	if t := n.meta.state.Load().byID[p.tp.TopicID]; t != nil {
+		return t.config
+	}
+	return topic.Default()
+}

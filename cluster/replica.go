@@ -1,0 +1,234 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/client"
+	sm "github.com/lni/dragonboat/v4/statemachine"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// replica is this broker's copy of one shard.
+type replica struct {
+	node    *Node
+	id      storage.ReplicaID
+	name    string // for logs and errors
+	session *client.Session
+	machine *machine
+	pend    pending
+
+	lead    atomic.Pointer[leadership]
+	seq     atomic.Uint64
+	barrier atomic.Uint64 // the term a BeginEpoch is on its way for
+	stopped atomic.Bool
+	swept   atomic.Bool // under the sweep loop's care
+	lone    bool        // the only voter
+
+	index   atomic.Uint64 // newest index applied
+	unsaved atomic.Int64  // bytes applied since the last raft snapshot
+	savedAt atomic.Int64  // when, ms
+}
+
+// leadership is what this replica knows of its shard's leader. self is true on
+// the leader; serving once it has applied its own BeginEpoch.
+type leadership struct {
+	leader  uint64 // replica id, 0 for none
+	term    uint64
+	self    bool
+	serving bool
+}
+
+func (l *leadership) epoch() int32 { return int32(l.term) }
+
+// epochServed returns the leader epoch when this replica may serve produce,
+// latest offsets and range verdicts.
+func (r *replica) epochServed() (int32, error) {
+	l := r.lead.Load()
+	switch {
+	case r.machine.parked.Load():
+		return 0, fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, errParked)
+	case l != nil && l.serving:
+		return l.epoch(), nil
+	case l != nil && l.leader != 0 && !l.self:
+		return 0, fmt.Errorf("%s: %w", r.name, mqerr.ErrNotLeader)
+	}
+	return 0, fmt.Errorf("%s: %w", r.name, mqerr.ErrLeaderNotAvailable)
+}
+
+// leaderUpdated takes a leader event from raft. Called by the leader loop only.
+func (r *replica) leaderUpdated(leader, term uint64) {
+	old := r.lead.Load()
+	if old != nil && (term < old.term || term == old.term && leader == old.leader) {
+		return
+	}
+	now := &leadership{leader: leader, term: term, self: leader == r.id.Replica}
+	r.lead.Store(now)
+	if old != nil && old.serving {
+		r.node.stats.leaderChanges.Add(1)
+		r.node.changed.broadcast()
+	}
+	if now.self {
+		r.beginEpoch(now.term)
+		r.node.sweep.note(r)
+	}
+}
+
+// beginEpoch proposes the barrier of a new leader. The sweep loop calls it again
+// while the proposal was refused or lost.
+func (r *replica) beginEpoch(term uint64) {
+	if !r.barrier.CompareAndSwap(0, term) {
+		return
+	}
+	r.submit(header{kind: kindBeginEpoch, epoch: int32(term)}, nil, r.node.cfg.ProposeTimeout, func(result) {
+		r.barrier.Store(0)
+	})
+}
+
+// epochBegan is called by the state machine after it committed BeginEpoch.
+func (r *replica) epochBegan(epoch int32) {
+	l := r.lead.Load()
+	if l != nil && l.self && l.epoch() == epoch {
+		r.lead.CompareAndSwap(l, &leadership{leader: l.leader, term: l.term, self: true, serving: true})
+	}
+	r.pend.resolveIf(func(p *proposal) (result, bool) {
+		return refused(fmt.Errorf("%s: %w: epoch %d has begun", r.name, mqerr.ErrNotLeader, epoch)), p.epoch < epoch
+	})
+	r.node.changed.broadcast()
+}
+
+// applied is called by the state machine after each batch of commands.
+func (r *replica) applied(index uint64, size int) {
+	if index > 0 {
+		r.index.Store(index)
+	}
+	r.node.unsaved.Add(int64(size))
+	if r.unsaved.Add(int64(size)) > r.node.cfg.SnapshotBytes {
+		r.node.snapshots.nudge()
+	}
+}
+
+func (r *replica) parked() {
+	r.lead.Store(&leadership{})
+	r.pend.close(
+		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, errParked),
+		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, errParked))
+	r.node.changed.broadcast()
+}
+
+// propose hands a command to raft if this replica leads. done is called exactly
+// once, maybe before propose returns, on a goroutine it must not block. Calls
+// from one goroutine are applied in call order.
+func (r *replica) propose(k kind, body []byte, timeout time.Duration, done func(result)) {
+	epoch, err := r.epochServed()
+	if err != nil {
+		done(refused(err))
+		return
+	}
+	r.submit(header{kind: k, epoch: epoch}, body, timeout, done)
+}
+
+func (r *replica) submit(h header, body []byte, timeout time.Duration, done func(result)) {
+	n := r.node
+	h.feature = featureLevel
+	h.time = n.now().UnixMilli()
+	h.id = proposalID{n.nonce, r.seq.Add(1)}
+	size := headerSize + len(body)
+	if !n.inflight.take(size) {
+		done(refused(fmt.Errorf("%s: %w: %d bytes are on their way in this broker", r.name, mqerr.ErrBusy, n.cfg.InFlightBytes)))
+		return
+	}
+	finish := func(res result) {
+		n.inflight.give(size)
+		done(res)
+	}
+	pr := &proposal{epoch: h.epoch, size: size, done: finish}
+	full := fmt.Errorf("%s: %w: %d bytes are on their way to this partition", r.name, mqerr.ErrBusy, n.cfg.PartitionInFlightBytes)
+	if err := r.pend.add(h.id.seq, pr, n.cfg.PartitionInFlightBytes, full); err != nil {
+		finish(refused(err))
+		return
+	}
+	buf := n.commands.get()
+	*buf = append(appendHeader((*buf)[:0], h), body...)
+	state, err := n.host.Propose(r.session, *buf, max(timeout, n.minTimeout()))
+	n.commands.put(buf) // Propose copied it
+	if err != nil {
+		r.pend.resolve(h.id.seq, refused(fmt.Errorf("%s: %w", r.name, beforeLog(err))))
+		return
+	}
+	r.pend.attach(h.id.seq, state)
+	n.sweep.note(r)
+}
+
+// beforeLog maps an error of Propose: nothing was appended.
+func beforeLog(err error) error {
+	switch {
+	case errors.Is(err, dragonboat.ErrSystemBusy):
+		return fmt.Errorf("%w: raft: %w", mqerr.ErrBusy, err)
+	case errors.Is(err, dragonboat.ErrPayloadTooBig):
+		return fmt.Errorf("%w: raft: %w", mqerr.ErrRecordTooLarge, err)
+	}
+	return fmt.Errorf("%w: raft: %w", mqerr.ErrLeaderNotAvailable, err)
+}
+
+// visit is one look of the sweep loop: answer proposals that raft gave up,
+// campaign, propose a lost barrier again. again asks for another visit.
+func (r *replica) visit() (again, leaderless bool) {
+	if r.stopped.Load() {
+		return false, false
+	}
+	r.pend.resolveIf(func(p *proposal) (result, bool) {
+		if p.state == nil {
+			return result{}, false
+		}
+		select {
+		case res := <-p.state.AppliedC():
+			return r.gaveUp(res)
+		default:
+			return result{}, false
+		}
+	})
+	l := r.lead.Load()
+	leaderless = l == nil || l.leader == 0
+	switch {
+	case r.machine.parked.Load():
+		return !r.pend.empty(), false
+	case leaderless && r.lone:
+		r.node.net.campaign(r.id.Shard, r.id.Replica)
+		return true, true
+	case l != nil && l.self && !l.serving:
+		r.beginEpoch(l.term)
+		return true, false
+	}
+	return !r.pend.empty(), false
+}
+
+func (r *replica) gaveUp(res dragonboat.RequestResult) (result, bool) {
+	switch {
+	case res.Completed():
+		// Update ran but did not know the proposal: a parked machine.
+		return refused(fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, errParked)), true
+	case res.Dropped():
+		return refused(fmt.Errorf("%s: %w: raft dropped the proposal", r.name, mqerr.ErrNotLeader)), true
+	case res.Rejected():
+		return refused(fmt.Errorf("%s: %w: raft rejected the proposal", r.name, mqerr.ErrNotLeader)), true
+	}
+	return refused(fmt.Errorf("%s: %w", r.name, mqerr.ErrTimeout)), true
+}
+
+// stop answers everything that waits: the outcome is unknown, since the log may
+// hold it.
+func (r *replica) stop() {
+	r.stopped.Store(true)
+	r.pend.close(
+		fmt.Errorf("%s: %w: the broker is stopping", r.name, mqerr.ErrTimeout),
+		fmt.Errorf("%s: %w: the broker is stopping", r.name, mqerr.ErrLeaderNotAvailable))
+}
+
+// create implements statemachine.CreateOnDiskStateMachineFunc.
+func (r *replica) create(uint64, uint64) sm.IOnDiskStateMachine { return r.machine }

@@ -1,0 +1,131 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// growthNudge is how much a partition grows before retention looks again ahead
+// of its interval, so that a fast producer can't outrun it.
+const growthNudge = 32 << 20
+
+// upkeepLoop watches the free space and applies retention.
+func (n *Node) upkeepLoop() {
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	var swept time.Time
+	for {
+		select {
+		case <-n.closing.Done():
+			return
+		case <-n.upkeep.c:
+			swept = time.Time{}
+		case <-every.C:
+		}
+		n.checkSpace()
+		if now := n.now(); now.Sub(swept) >= n.cfg.RetentionInterval {
+			swept = now
+			n.eachReplica(n.retain)
+		}
+	}
+}
+
+// checkSpace fences the broker while space is low. A fenced broker refuses what
+// adds data, and goes on with reads, commits of offsets, metadata and the trims
+// that free space.
+func (n *Node) checkSpace() {
+	var why error
+	if n.inMemory() {
+		if held := n.held.Load(); held > n.memoryForRecords() {
+			why = fmt.Errorf("%w: %d bytes of records are held in memory, MaxMemory is %d", mqerr.ErrBusy, held, n.cfg.MaxMemory)
+		}
+	} else if free, ok := n.diskFree(); ok && int64(free) < n.cfg.MinFreeBytes {
+		why = fmt.Errorf("%w: %d bytes free, want %d", mqerr.ErrDiskFull, free, n.cfg.MinFreeBytes)
+	}
+	was := n.fence.Load()
+	switch {
+	case why != nil:
+		n.fence.Store(&why)
+		if was == nil {
+			n.log.Error("broker is fenced: it refuses to append", "reason", why)
+			n.upkeepNow()
+		}
+	case was != nil:
+		n.fence.Store(nil)
+		n.log.Info("broker is not fenced any more")
+	}
+}
+
+// upkeepNow looks for what retention can free before its interval.
+func (n *Node) upkeepNow() { n.upkeep.nudge() }
+
+// memoryForRecords is the part of MaxMemory for records at rest; the rest is
+// for the raft log, requests on their way and the engines.
+func (n *Node) memoryForRecords() int64 { return n.cfg.MaxMemory / 2 }
+
+func (n *Node) diskFree() (uint64, bool) {
+	if n.cfg.Test.DiskFree != nil {
+		free, _, ok := n.cfg.Test.DiskFree()
+		return free, ok
+	}
+	free, _, ok := storage.DiskFree(n.cfg.Test.StoreFS, n.cfg.Dir)
+	return free, ok
+}
+
+// fenced returns why the broker refuses to append, or nil.
+func (n *Node) fenced() error {
+	if why := n.fence.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+// grew counts records at rest and nudges what has to keep up with them.
+func (n *Node) grew(p *partition, bytes int) {
+	p.sinceRetention += bytes
+	if p.sinceRetention >= growthNudge {
+		p.sinceRetention = 0
+		n.upkeep.nudge()
+	}
+}
+
+// retain proposes the trim that a topic's retention asks for, and the expiry of
+// silent producers. Age counts from the brokers' append time, never from the
+// records' own timestamps.
+func (n *Node) retain(r *replica) {
+	p, ok := r.machine.app.(*partition)
+	if !ok {
+		return
+	}
+	if _, err := r.epochServed(); err != nil {
+		return
+	}
+	now := n.now()
+	cfg := n.topicConfig(p)
+	olderThan := int64(-1)
+	if cfg.Retention >= 0 {
+		olderThan = now.Add(-cfg.Retention).UnixMilli()
+	}
+	to, err := p.log.TrimPoint(cfg.RetentionBytes, olderThan)
+	if err != nil {
+		n.log.Error("retention could not read the log", "replica", r.name, "error", err)
+	} else if to > p.log.State().Start {
+		r.propose(kindTrim, trimBody(to), n.cfg.ProposeTimeout, n.upkeepDone(r, "retention"))
+	}
+	if cutoff := now.Add(-n.cfg.ProducerExpiry).UnixMilli(); p.oldestProducer.Load() < cutoff {
+		r.propose(kindExpireProducers, trimBody(cutoff), n.cfg.ProposeTimeout, n.upkeepDone(r, "producer expiry"))
+	}
+}
+
+// upkeepDone logs what went wrong; the next pass tries again.
+func (n *Node) upkeepDone(r *replica, what string) func(result) {
+	return func(res result) {
+		if res.err != nil && !errors.Is(res.err, mqerr.ErrLeaderNotAvailable) {
+			n.log.Warn(what+" was refused", "replica", r.name, "error", res.err)
+		}
+	}
+}
