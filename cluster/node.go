@@ -8,14 +8,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/config"
-	"github.com/google/uuid"
 	lvfs "github.com/lni/vfs"
 
 	"github.com/raftmq/mq/internal/mqerr"
@@ -30,10 +31,11 @@ type Node struct {
 	log   *slog.Logger
 	nonce uint64 // of this process's proposals
 
-	dir   *storage.Dir
-	store *storage.Store
-	net   *loopback
-	host  *dragonboat.NodeHost
+	clusterID string
+	dir       *storage.Dir
+	store     *storage.Store
+	net       *loopback
+	host      *dragonboat.NodeHost
 
 	inflight budget
 	commands bufferPool
@@ -134,24 +136,49 @@ func (n *Node) openStore() error {
 		return err
 	}
 	n.dir = dir
-	if dir.Meta().ClusterID == "" { // a new directory, or one that crashed here
-		if err := dir.SetClusterID(uuid.NewString()); err != nil {
-			return err
+	if n.clusterID = dir.Meta().ClusterID; n.clusterID == "" {
+		// New, or the process died before openMetadata was through: nothing was
+		// ever acknowledged, and what is here may be half made.
+		n.clusterID = uuid.NewString()
+		if err := n.clear(path); err != nil {
+			return fmt.Errorf("data directory %s: %w", path, err)
 		}
 	}
 	opts := storage.Options{FS: fs, Logger: n.log}
 	if n.inMemory() {
 		opts.CacheBytes, opts.MemTableBytes = 4<<20, 8<<20
 	}
-	n.store, err = storage.Open(filepath.Join(path, "store"), opts)
+	n.store, err = storage.Open(filepath.Join(path, storeDir), opts)
 	return err
 }
+
+// clear removes what an opening that was not completed left behind.
+func (n *Node) clear(path string) error {
+	store, raft := filepath.Join(path, storeDir), filepath.Join(path, raftDir)
+	if n.cfg.Test.StoreFS == nil && !n.inMemory() {
+		return errors.Join(os.RemoveAll(store), os.RemoveAll(raft))
+	}
+	var errs []error
+	if fs := n.cfg.Test.StoreFS; fs != nil {
+		errs = append(errs, fs.RemoveAll(store))
+	}
+	if fs := n.cfg.Test.RaftFS; fs != nil {
+		errs = append(errs, fs.RemoveAll(raft))
+	}
+	return errors.Join(errs...)
+}
+
+// Names inside the data directory.
+const (
+	storeDir = "store"
+	raftDir  = "raft"
+)
 
 func (n *Node) openHost() error {
 	takeRaftLogger()
 	raftLog.Store(n.cfg.Logger)
 	id := n.dir.Meta()
-	deployment := deploymentID(id.ClusterID)
+	deployment := deploymentID(n.clusterID)
 	n.net = &loopback{deployment: deployment}
 	fs := n.cfg.Test.RaftFS
 	if fs == nil && n.inMemory() {
@@ -163,7 +190,7 @@ func (n *Node) openHost() error {
 	logdb.KVWriteBufferSize = 32 << 20
 	logdb.KVMaxBytesForLevelBase = 256 << 20
 	if n.inMemory() {
-		logdb.KVWriteBufferSize = 4 << 20
+		logdb.KVWriteBufferSize, logdb.KVMaxWriteBufferNumber = 4<<20, 16
 	}
 	path := n.cfg.Dir
 	if n.inMemory() {
@@ -171,7 +198,7 @@ func (n *Node) openHost() error {
 	}
 	hc := config.NodeHostConfig{
 		DeploymentID:        deployment,
-		NodeHostDir:         filepath.Join(path, "raft"),
+		NodeHostDir:         filepath.Join(path, raftDir),
 		RTTMillisecond:      uint64(tick / time.Millisecond),
 		RaftAddress:         id.DirectoryID.String(),
 		MaxSendQueueSize:    64 << 20,

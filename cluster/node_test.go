@@ -42,15 +42,25 @@ func makeBatch(tb testing.TB, values ...string) []byte {
 
 func makeBatchFor(tb testing.TB, opts record.BuildOptions, values ...string) []byte {
 	tb.Helper()
-	var b record.Builder
-	for i, v := range values {
-		b.Append(nil, []byte(v), nil, int64(1000+i))
-	}
-	out, err := b.Build(nil, opts)
+	out, err := buildBatch(opts, values)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return out
+}
+
+// makeBatchOf is makeBatch for code without a test at hand.
+func makeBatchOf(values []string) []byte {
+	out, _ := buildBatch(record.BuildOptions{ProducerID: -1, BaseSequence: -1, ProducerEpoch: -1}, values)
+	return out
+}
+
+func buildBatch(opts record.BuildOptions, values []string) ([]byte, error) {
+	var b record.Builder
+	for i, v := range values {
+		b.Append(nil, []byte(v), nil, int64(1000+i))
+	}
+	return b.Build(nil, opts)
 }
 
 // produce sends one batch and waits for the answer.

@@ -35,13 +35,19 @@ func (n *Node) openMetadata(ctx context.Context) error {
 	}
 	s := n.meta.state.Load()
 	if s.clusterID == "" {
-		if _, err := n.proposeMeta(ctx, &metaCommand{FormCluster: &formCluster{ClusterID: id.ClusterID}}); err != nil {
+		if _, err := n.proposeMeta(ctx, &metaCommand{FormCluster: &formCluster{ClusterID: n.clusterID}}); err != nil {
 			return err
 		}
 	}
 	me := brokerRecord{ID: n.cfg.BrokerID, DirID: id.DirectoryID.String(), Addr: n.cfg.Addr}
 	if s.brokers[me.ID] != me {
 		if _, err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &me}); err != nil {
+			return err
+		}
+	}
+	if id.ClusterID == "" {
+		// From here on the directory is whole. See openStore.
+		if err := n.dir.SetClusterID(n.clusterID); err != nil {
 			return err
 		}
 	}
