@@ -1,23 +1,22 @@
 package record_test
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
-
-	"gopkg.in/yaml.v3"
 
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
 )
 
-func TestCodecsAreNamesInYAML(t *testing.T) {
+// JSON goes through the same methods as YAML.
+func TestCodecsAreNamesInText(t *testing.T) {
 	for i, name := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
-		var c struct{ Compression record.Codec }
-		if err := yaml.Unmarshal([]byte("compression: "+name), &c); err != nil || c.Compression != codecs[i] {
-			t.Errorf("%s reads as %v, %v", name, c.Compression, err)
+		var c record.Codec
+		if err := json.Unmarshal([]byte(`"`+name+`"`), &c); err != nil || c != codecs[i] {
+			t.Errorf("%s reads as %v, %v", name, c, err)
 		}
-		out, err := yaml.Marshal(c)
-		if err != nil || string(out) != "compression: "+name+"\n" {
+		if out, err := json.Marshal(c); err != nil || string(out) != `"`+name+`"` {
 			t.Errorf("%s writes as %q, %v", name, out, err)
 		}
 	}
@@ -25,7 +24,8 @@ func TestCodecsAreNamesInYAML(t *testing.T) {
 
 func TestUnknownCodecsAreErrors(t *testing.T) {
 	for _, name := range []string{"", "GZIP", "brotli", "1"} {
-		if c, err := record.ParseCodec(name); !errors.Is(err, mqerr.ErrInvalidConfig) {
+		var c record.Codec
+		if err := c.UnmarshalText([]byte(name)); !errors.Is(err, mqerr.ErrInvalidConfig) {
 			t.Errorf("%q reads as %v, %v", name, c, err)
 		}
 	}

@@ -28,8 +28,9 @@ func compress(dst, src []byte, codec Codec) ([]byte, error) {
 		w := zstdWriters.Get().(*zstd.Encoder)
 		defer zstdWriters.Put(w)
 		return w.EncodeAll(src, dst), nil
+	default:
+		return dst, fmt.Errorf("%w: %v", mqerr.ErrUnsupportedCompression, codec)
 	}
-	return dst, fmt.Errorf("%w: %v", mqerr.ErrUnsupportedCompression, codec)
 }
 
 // Compressors take hundreds of kilobytes, so they are kept between batches.
@@ -43,7 +44,7 @@ var (
 // format with independent blocks of 64 KiB.
 func newLZ4Writer() *lz4.Writer {
 	w := lz4.NewWriter(nil)
-	mustApply(w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false)))
+	must(w.Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false)))
 	return w
 }
 
@@ -52,13 +53,13 @@ func newLZ4Writer() *lz4.Writer {
 func newZstdWriter() *zstd.Encoder {
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
 		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
-	mustApply(err)
+	must(err)
 	return w
 }
 
-// mustApply panics on options that a library refuses. They are constants, so
-// the first test that compresses would find it.
-func mustApply(err error) {
+// must panics when a library refuses our options. They are constants, so the
+// first test that compresses would find it.
+func must(err error) {
 	if err != nil {
 		panic(err)
 	}

@@ -123,7 +123,7 @@ func readAll(r io.Reader, size, limit int) ([]byte, error) {
 
 // noEOF keeps io.EOF from being taken for an end by somebody.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -203,7 +203,7 @@ func snappySize(block []byte, limit int) (int, error) {
 
 var zstdReaders = sync.Pool{New: func() any {
 	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
-	mustApply(err)
+	must(err)
 	return r
 }}
 

@@ -105,8 +105,8 @@ type decoder struct {
 	lastDelta int64  // offset delta of the record before, -1 at first
 	budget    int    // bytes that may still be allocated
 
-	slab []Header // free slots for headers
-	prev []Header // headers of the record before; their keys often repeat
+	slab []Header  // free slots for headers
+	keys [8]string // of the last headers by position; records tend to repeat them
 }
 
 func newDecoder(b []byte, opts ReadOptions) (*decoder, error) {
@@ -149,7 +149,7 @@ func (d *decoder) next() (Record, error) {
 	body := cursor{buf: d.buf[n : n+int(size)]}
 	d.buf = d.buf[n+int(size):]
 
-	body.byte() // attributes, unused
+	body.skipByte() // attributes, unused
 	timeDelta := body.varint()
 	offsetDelta := body.varint()
 	r := Record{
@@ -169,7 +169,7 @@ func (d *decoder) next() (Record, error) {
 		return Record{}, err
 	}
 	if body.failed || len(body.buf) > 0 {
-		return Record{}, d.corrupt("record")
+		return Record{}, d.corrupt("fields")
 	}
 	d.lastDelta = offsetDelta
 	d.left--
@@ -195,14 +195,11 @@ func (d *decoder) headers(body *cursor) ([]Header, error) {
 		if key == nil {
 			return nil, d.corrupt("header key")
 		}
-		if i < len(d.prev) && d.prev[i].Key == string(key) {
-			hs[i].Key = d.prev[i].Key
-		} else {
-			hs[i].Key = string(key)
+		if hs[i].Key, err = d.headerKey(i, key); err != nil {
+			return nil, err
 		}
 		hs[i].Value = body.bytes()
 	}
-	d.prev = hs
 	return hs, nil
 }
 
@@ -210,14 +207,38 @@ func (d *decoder) headers(body *cursor) ([]Header, error) {
 func (d *decoder) headerSlots(n int) ([]Header, error) {
 	if n > len(d.slab) {
 		grow := max(n, min(n*int(min(d.left, 256)), 256))
-		if d.budget -= grow * headerMemory; d.budget < 0 {
-			return nil, fmt.Errorf("%w: headers of the batch take more memory than allowed", mqerr.ErrRecordTooLarge)
+		if err := d.pay(grow * headerMemory); err != nil {
+			return nil, err
 		}
 		d.slab = make([]Header, grow)
 	}
 	hs := d.slab[:n:n]
 	d.slab = d.slab[n:]
 	return hs, nil
+}
+
+// headerKey makes the key of a record's i-th header a string, if possible the
+// one that the record before has.
+func (d *decoder) headerKey(i int, key []byte) (string, error) {
+	if i < len(d.keys) && d.keys[i] == string(key) {
+		return d.keys[i], nil
+	}
+	if err := d.pay(len(key)); err != nil {
+		return "", err
+	}
+	s := string(key)
+	if i < len(d.keys) {
+		d.keys[i] = s
+	}
+	return s, nil
+}
+
+// pay takes memory for headers from the budget.
+func (d *decoder) pay(n int) error {
+	if d.budget -= n; d.budget < 0 {
+		return fmt.Errorf("%w: headers of the batch take more memory than allowed", mqerr.ErrRecordTooLarge)
+	}
+	return nil
 }
 
 func (d *decoder) corrupt(what string) error {
@@ -231,7 +252,7 @@ type cursor struct {
 	failed bool
 }
 
-func (c *cursor) byte() {
+func (c *cursor) skipByte() {
 	if len(c.buf) == 0 {
 		c.fail()
 		return

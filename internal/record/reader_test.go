@@ -275,6 +275,11 @@ func TestHeadersCountAgainstTheLimit(t *testing.T) {
 	if _, err = readAll(b, record.ReadOptions{}); err != nil {
 		t.Errorf("with the default limit: %v", err)
 	}
+	long := record.Header{Key: string(make([]byte, 1<<20))}
+	b = build(t, plain(record.None), record.Record{Headers: []record.Header{long}})
+	if _, err = readAll(b, record.ReadOptions{MaxDecodedBytes: 1 << 19}); !errors.Is(err, mqerr.ErrRecordTooLarge) {
+		t.Errorf("a long key gives %v", err)
+	}
 }
 
 // allocated is how many bytes f allocated.
