@@ -1,0 +1,204 @@
+package mq
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/fetch"
+	"github.com/raftmq/mq/internal/route"
+)
+
+// Consumer reads records of topics. Each partition's records come in the order
+// of their offsets, each once, and only after they were committed by a majority.
+//
+// There are three ways to read, of which one may be in use at a time:
+//
+//   - Run calls a Handler for each record. A record is finished when the
+//     handler returned nil.
+//   - Messages is an iterator. A record is finished when the next one is asked
+//     for.
+//   - Poll returns records in bulk. They are finished at the next Poll, Run or
+//     Messages.
+//
+// Only finished records are committed, that is, their offsets are stored under
+// GroupID. So after a crash, a failed handler or a break, what was not finished
+// comes again: a record may be seen twice, and is never skipped. Commit
+// finishes records explicitly.
+//
+// Brokers that restart, move leadership or are away are waited for. Reading
+// fails only when waiting can't help; the error then holds a *PartitionError,
+// and comes again with each attempt to read until a Seek or a Pause of that
+// partition. Other partitions are not affected.
+//
+// All methods are safe for concurrent use. After Close they return ErrClosed.
+type Consumer struct {
+	cfg     ConsumerConfig
+	log     *slog.Logger
+	router  *route.Router
+	set     *fetch.Set
+	offsets *offsetStore // of the group; nil without one
+
+	life   context.Context // of all loops; ends with Close or the endpoint
+	end    context.CancelFunc
+	loops  sync.WaitGroup
+	lost   chan struct{} // capacity 1: a partition waits for fresh metadata
+	asking chan struct{} // capacity 1: a committed offset is to be asked for
+
+	committing chan struct{} // capacity 1, held by the one commit under way
+	reading    chan struct{} // capacity 1, held by the one Run, Messages or Poll
+	reader     reader        // guarded by reading
+
+	closing sync.Once
+	closed  error // what Close returns
+}
+
+// NewConsumer starts a consumer. It waits for nothing: the endpoint's brokers
+// may be away, the topics need not exist. Errors: ErrInvalidConfig. The caller
+// must Close it.
+func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	life, end := context.WithCancel(context.Background())
+	c := &Consumer{
+		cfg:    cfg,
+		log:    cfg.Logger,
+		router: e.router(),
+		set:    fetch.NewSet(cfg.fetch()),
+		life:   life,
+		end:    end,
+		lost:   make(chan struct{}, 1),
+		asking: make(chan struct{}, 1),
+
+		committing: make(chan struct{}, 1),
+		reading:    make(chan struct{}, 1),
+	}
+	c.reader.set = c.set
+	if cfg.GroupID != "" {
+		c.offsets = newOffsetStore(c.router, cfg.GroupID)
+		c.loops.Go(c.groupLoop) // ends with life
+	}
+	c.loops.Go(c.locateLoop) // ends with life; starts and ends one fetchLoop per leader
+	return c, nil
+}
+
+// Close stops reading, commits what is finished, unless auto-commit is off, and
+// waits for the consumer's goroutines. It does not wait for a handler; Run's
+// return does. The error is that of the commit, which CloseTimeout bounds. Close
+// may be called more than once, also from a handler.
+func (c *Consumer) Close() error {
+	c.closing.Do(func() {
+		c.end()
+		c.loops.Wait()
+		c.closed = c.commitAtEnd(context.Background())
+	})
+	return c.closed
+}
+
+// commitAtEnd commits what is finished within CloseTimeout, even if ctx ended.
+func (c *Consumer) commitAtEnd(ctx context.Context) error {
+	if !c.cfg.commits() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.CloseTimeout)
+	defer cancel()
+	return c.commitFinished(ctx)
+}
+
+// bind returns a ctx that ends with ctx or with the consumer, whichever is first.
+func (c *Consumer) bind(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	unbind := context.AfterFunc(c.life, cancel)
+	return ctx, func() { unbind(); cancel() }
+}
+
+// whyEnded says what a call that was bound to ctx and the consumer returns:
+// ErrClosed, ctx's cause, or the error it failed with.
+func (c *Consumer) whyEnded(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case c.life.Err() != nil:
+		return ErrClosed
+	}
+	return err
+}
+
+// Assignment lists the partitions that are read, by topic and number. It is
+// empty until the brokers told which ones there are.
+func (c *Consumer) Assignment() []TopicPartition {
+	ps := c.set.Progress()
+	tps := make([]TopicPartition, len(ps))
+	for i, p := range ps {
+		tps[i] = TopicPartition{p.Topic, p.Partition}
+	}
+	return tps
+}
+
+// Pause stops reading partitions until Resume, and others go on. What was
+// fetched of them and not handed out is dropped and will be fetched again.
+// Partitions that are not assigned are ignored.
+func (c *Consumer) Pause(tps ...TopicPartition) { c.set.Pause(keysOf(tps)) }
+
+// Resume undoes Pause.
+func (c *Consumer) Resume(tps ...TopicPartition) { c.set.Resume(keysOf(tps)) }
+
+func keysOf(tps []TopicPartition) []fetch.Key {
+	keys := make([]fetch.Key, len(tps))
+	for i, tp := range tps {
+		keys[i] = fetch.Key(tp)
+	}
+	return keys
+}
+
+// Lag tells how many records each assigned partition has that are committed by
+// the brokers and not finished by this consumer. It waits until the brokers
+// told, and where reading begins is known.
+func (c *Consumer) Lag(ctx context.Context) (map[TopicPartition]int64, error) {
+	bound, cancel := c.bind(ctx)
+	defer cancel()
+	ps, err := c.progress(bound, true)
+	var ends []int64
+	if err == nil {
+		ends, err = c.offsetsAt(bound, partitionsOf(ps), api.LatestTimestamp)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lag: %w", c.whyEnded(ctx, err))
+	}
+	lag := make(map[TopicPartition]int64, len(ps))
+	for i, p := range ps {
+		lag[TopicPartition{p.Topic, p.Partition}] = max(ends[i]-p.Finished, 0)
+	}
+	return lag, nil
+}
+
+// progress waits until partitions are assigned and, if located, until it is
+// known where reading them begins.
+func (c *Consumer) progress(ctx context.Context, located bool) ([]fetch.Progress, error) {
+	for {
+		changed := c.set.Changed()
+		ps := c.set.Progress()
+		unknown := slices.ContainsFunc(ps, func(p fetch.Progress) bool { return p.Finished < 0 })
+		if len(ps) > 0 && !(located && unknown) {
+			return ps, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func partitionsOf(ps []fetch.Progress) []api.TopicPartition {
+	tps := make([]api.TopicPartition, len(ps))
+	for i, p := range ps {
+		tps[i] = p.TopicPartition
+	}
+	return tps
+}

@@ -1,0 +1,256 @@
+package mq
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/fetch"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/topic"
+)
+
+// ConsumerConfig says what a Consumer reads and how. Topics is required; every
+// other zero value is a default that suits most programs.
+type ConsumerConfig struct {
+	// Topics are the topics to read. One that does not exist is waited for, and
+	// partitions that are added later are noticed within half a minute.
+	Topics []string `yaml:"topics"`
+
+	// Partitions are the partitions to read of each topic. Default empty: all.
+	// A number that a topic does not have is ErrUnknownTopicOrPartition.
+	Partitions []int32 `yaml:"partitions"`
+
+	// GroupID is the name under which offsets are stored, so that a later
+	// consumer with the same GroupID goes on where this one stopped. Default
+	// empty: nothing is stored. For now it stores offsets only and shares no
+	// work: each consumer of a group reads all its Partitions. Kafka: group.id.
+	GroupID string `yaml:"group_id"`
+
+	// Start is where reading begins. Default StartCommitted. A partition that
+	// is created while the consumer runs is always read from its first record,
+	// or from the committed offset. Kafka: auto.offset.reset, seek.
+	Start Start `yaml:"start"`
+
+	// Reset is what happens where there is no offset to go on from: nothing is
+	// committed, or the offset is not in the log any more. Default
+	// ResetEarliest. Kafka: auto.offset.reset.
+	Reset ResetPolicy `yaml:"reset"`
+
+	// Isolation decides about records of transactions. Default ReadUncommitted.
+	// Kafka: isolation.level.
+	Isolation Isolation `yaml:"isolation"`
+
+	// MaxBytes bounds the answer to one request to a broker; the first batch
+	// comes always, however large. About twice as much of one partition is
+	// fetched ahead. Default 1 MiB. Kafka: fetch.max.bytes.
+	MaxBytes int `yaml:"max_bytes"`
+
+	// MinBytes is how much a broker should have before it answers. More means
+	// fewer requests and later records. Default 1. Kafka: fetch.min.bytes.
+	MinBytes int `yaml:"min_bytes"`
+
+	// MaxWait is how long a broker waits for MinBytes. It delays no record when
+	// MinBytes is 1. Default 500ms. Kafka: fetch.max.wait.ms.
+	MaxWait time.Duration `yaml:"max_wait"`
+
+	// PollInterval is a pause after an answer without records. Default 0, none:
+	// a broker holds a request until there are records, so polling less often
+	// only makes them late.
+	PollInterval time.Duration `yaml:"poll_interval"`
+
+	// MaxBufferedBytes bounds what is fetched ahead, over all partitions, as it
+	// was on the wire. One batch per broker may come on top, and one batch,
+	// decompressed, in the reader's hands. When the program does not read,
+	// fetching stops here. Default 64 MiB; less than MaxBytes lowers that.
+	MaxBufferedBytes int `yaml:"max_buffered_bytes"`
+
+	// AutoCommitInterval is how often offsets of finished records are stored
+	// under GroupID; they also are when Run ends and on Close. Default 5s;
+	// negative turns all of that off, then only Commit stores.
+	// Kafka: auto.commit.interval.ms, enable.auto.commit.
+	AutoCommitInterval time.Duration `yaml:"auto_commit_interval"`
+
+	// Timeout bounds one attempt of a request, on top of MaxWait. Attempts are
+	// repeated, so a broker may be away for longer. Default 10s. Kafka:
+	// request.timeout.ms.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// CloseTimeout bounds the last commit, of Close and at the end of Run.
+	// Default 5s. Kafka: Consumer.close(Duration).
+	CloseTimeout time.Duration `yaml:"close_timeout"`
+
+	// Logger gets the consumer's log: what could not be read for half a minute
+	// at level warn, each failed attempt at level debug. Default nil, silent.
+	Logger *slog.Logger `yaml:"-"`
+}
+
+const (
+	defaultConsumerMaxBytes = 1 << 20
+	defaultConsumerBuffered = 64 << 20
+	defaultMaxWait          = 500 * time.Millisecond
+	defaultAutoCommit       = 5 * time.Second
+	defaultConsumerTimeout  = 10 * time.Second
+	defaultConsumerClose    = 5 * time.Second
+)
+
+// withDefaults returns a copy in which every field has its value.
+func (c ConsumerConfig) withDefaults() ConsumerConfig {
+	c.Topics, c.Partitions = slices.Clone(c.Topics), slices.Clone(c.Partitions)
+	orDefault(&c.MaxBytes, defaultConsumerMaxBytes)
+	orDefault(&c.MinBytes, 1)
+	orDefault(&c.MaxWait, defaultMaxWait)
+	orDefault(&c.MaxBufferedBytes, defaultConsumerBuffered)
+	orDefault(&c.AutoCommitInterval, defaultAutoCommit)
+	orDefault(&c.Timeout, defaultConsumerTimeout)
+	orDefault(&c.CloseTimeout, defaultConsumerClose)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orDefault[T comparable](field *T, value T) {
+	if *field == *new(T) {
+		*field = value
+	}
+}
+
+func (c ConsumerConfig) validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if len(c.Topics) == 0 {
+		fault("topics: at least one is required")
+	}
+	for i, name := range c.Topics {
+		if err := topic.CheckName(name); err != nil {
+			fault("topics: %w", err)
+		} else if slices.Contains(c.Topics[:i], name) {
+			fault("topics: %q is there twice", name)
+		}
+	}
+	for i, n := range c.Partitions {
+		if n < 0 {
+			fault("partitions: %d is negative", n)
+		} else if slices.Contains(c.Partitions[:i], n) {
+			fault("partitions: %d is there twice", n)
+		}
+	}
+	if err := c.Start.check(); err != nil {
+		fault("start: %w", err)
+	}
+	if _, err := c.Reset.MarshalText(); err != nil {
+		fault("reset: %w", err)
+	}
+	if _, err := c.Isolation.MarshalText(); err != nil {
+		fault("isolation: %w", err)
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"max_bytes", int64(c.MaxBytes)},
+		{"min_bytes", int64(c.MinBytes)},
+		{"max_wait", int64(c.MaxWait)},
+		{"poll_interval", int64(c.PollInterval)},
+		{"max_buffered_bytes", int64(c.MaxBufferedBytes)},
+		{"timeout", int64(c.Timeout)},
+		{"close_timeout", int64(c.CloseTimeout)},
+	} {
+		if f.value < 0 {
+			fault("%s: must not be negative", f.name)
+		}
+	}
+	return invalidConfig("consumer", faults)
+}
+
+// commits reports whether finished records are committed without being asked.
+func (c ConsumerConfig) commits() bool { return c.GroupID != "" && c.AutoCommitInterval > 0 }
+
+func (c ConsumerConfig) fetch() fetch.Config {
+	return fetch.Config{
+		MaxBytes:    min(c.MaxBytes, c.MaxBufferedBytes),
+		MinBytes:    c.MinBytes,
+		MaxWait:     c.MaxWait,
+		MaxBuffered: c.MaxBufferedBytes,
+		Isolation:   int8(c.Isolation),
+		Group:       c.GroupID != "",
+		Start:       c.Start.at,
+		Reset:       fetch.Reset(c.Reset),
+	}
+}
+
+// ResetPolicy says where to go on when there is no valid offset. In YAML it is
+// its name. Kafka: auto.offset.reset.
+type ResetPolicy uint8
+
+// The policies.
+const (
+	ResetEarliest = ResetPolicy(fetch.ResetEarliest) // the first record there is
+	ResetLatest   = ResetPolicy(fetch.ResetLatest)   // records that come from now on
+	ResetNone     = ResetPolicy(fetch.ResetNone)     // nowhere: reading fails with ErrOffsetOutOfRange
+)
+
+var resetNames = []string{ResetEarliest: "earliest", ResetLatest: "latest", ResetNone: "none"}
+
+// String returns earliest, latest or none.
+func (p ResetPolicy) String() string { return nameOf(resetNames, "ResetPolicy", uint8(p)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p ResetPolicy) MarshalText() ([]byte, error) { return marshalName(resetNames, uint8(p)) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *ResetPolicy) UnmarshalText(text []byte) error {
+	return unmarshalName(resetNames, (*uint8)(p), text)
+}
+
+// Isolation says which records of transactions are read. In YAML it is its
+// name. Kafka: isolation.level.
+type Isolation uint8
+
+// The levels.
+const (
+	ReadUncommitted = Isolation(api.ReadUncommitted) // all
+	ReadCommitted   = Isolation(api.ReadCommitted)   // only those of transactions that were committed
+)
+
+var isolationNames = []string{ReadUncommitted: "read_uncommitted", ReadCommitted: "read_committed"}
+
+// String returns read_uncommitted or read_committed.
+func (i Isolation) String() string { return nameOf(isolationNames, "Isolation", uint8(i)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (i Isolation) MarshalText() ([]byte, error) { return marshalName(isolationNames, uint8(i)) }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (i *Isolation) UnmarshalText(text []byte) error {
+	return unmarshalName(isolationNames, (*uint8)(i), text)
+}
+
+func nameOf(names []string, kind string, v uint8) string {
+	if int(v) >= len(names) {
+		return fmt.Sprintf("%s(%d)", kind, v)
+	}
+	return names[v]
+}
+
+func marshalName(names []string, v uint8) ([]byte, error) {
+	if int(v) >= len(names) {
+		return nil, fmt.Errorf("%w: %d is none of %q", mqerr.ErrInvalidConfig, v, names)
+	}
+	return []byte(names[v]), nil
+}
+
+func unmarshalName(names []string, v *uint8, text []byte) error {
+	i := slices.Index(names, string(text))
+	if i < 0 {
+		return fmt.Errorf("%w: %q is none of %q", mqerr.ErrInvalidConfig, text, names)
+	}
+	*v = uint8(i)
+	return nil
+}
+
+// errNoGroup is what commits without a group get.
+var errNoGroup = fmt.Errorf("%w: the consumer has no group_id", mqerr.ErrInvalidGroupID)

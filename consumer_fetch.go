@@ -1,0 +1,266 @@
+package mq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/backoff"
+	"github.com/raftmq/mq/internal/fetch"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// lookForPartitions is how often the partitions of topics are counted anew.
+const lookForPartitions = 30 * time.Second
+
+// locateLoop keeps the set up to date with metadata: which partitions there are
+// and who leads them. It is the only one that starts fetchLoops; a leader's
+// goes on, idle, when it leads nothing any more.
+func (c *Consumer) locateLoop() {
+	age := time.NewTicker(lookForPartitions)
+	defer age.Stop()
+	fetching := make(map[int32]bool)
+	var down outage
+	if !c.firstMetadata(&down) {
+		return
+	}
+	for {
+		changed := c.router.Changed()
+		located, complete := c.locate()
+		for _, leader := range c.set.Sync(located) {
+			if !fetching[leader] {
+				fetching[leader] = true
+				c.loops.Go(func() { c.fetchLoop(leader) }) // ends with life
+			}
+		}
+		if c.offsets != nil && len(c.set.CommittedLookups()) > 0 {
+			notify(c.asking)
+		}
+		if complete {
+			down = outage{}
+		} else {
+			if down.tell() {
+				c.log.Warn("topics are missing or partitions without a leader", "topics", c.cfg.Topics, "for", outageTold)
+			}
+			c.wantMetadata()
+		}
+		if !c.awaitMetadata(changed, age.C) {
+			return
+		}
+	}
+}
+
+// firstMetadata waits until the brokers have answered about each topic, also
+// that it does not exist: what shows up later is new. False when life ended.
+func (c *Consumer) firstMetadata(down *outage) bool {
+	c.wantMetadata()
+	for _, name := range c.cfg.Topics {
+		for {
+			_, err := c.router.Topic(c.life, name, false)
+			if _, known := c.router.Cached(name); known {
+				break
+			}
+			if c.over() {
+				return false
+			}
+			if down.tell() {
+				c.log.Warn("no broker answers", "for", outageTold, "err", err)
+			}
+		}
+	}
+	return true
+}
+
+// over reports whether the consumer ended, and ends it when the endpoint did.
+func (c *Consumer) over() bool {
+	select {
+	case <-c.router.Done():
+		c.end()
+	default:
+	}
+	return c.life.Err() != nil
+}
+
+func (c *Consumer) wantMetadata() {
+	for _, name := range c.cfg.Topics {
+		c.router.Want(name, false)
+	}
+}
+
+// awaitMetadata waits for the next news, and asks for some when a partition
+// lost its leader or time is up. False when life ended.
+func (c *Consumer) awaitMetadata(changed <-chan struct{}, age <-chan time.Time) bool {
+	for {
+		select {
+		case <-changed:
+			return !c.over()
+		case <-c.lost:
+			c.wantMetadata()
+		case <-age:
+			c.wantMetadata()
+		case <-c.router.Done():
+			c.end()
+			return false
+		case <-c.life.Done():
+			return false
+		}
+	}
+}
+
+// locate lists the partitions to read as metadata has them. complete is false
+// when a topic or a leader is missing.
+func (c *Consumer) locate() (located []fetch.Located, complete bool) {
+	complete = true
+	for _, name := range c.cfg.Topics {
+		info, ok := c.router.Cached(name)
+		if !ok || info.Err != nil {
+			complete = false
+			continue
+		}
+		wanted := c.cfg.Partitions
+		if len(wanted) == 0 {
+			for i := range info.Partitions {
+				wanted = append(wanted, int32(i))
+			}
+		}
+		for _, n := range wanted {
+			l := fetch.Located{TopicPartition: api.TopicPartition{Topic: name, TopicID: info.ID, Partition: n}}
+			if int(n) < len(info.Partitions) {
+				p := info.Partitions[n]
+				l.Leader, l.LeaderEpoch = p.Leader, p.LeaderEpoch
+			} else {
+				l.Leader, l.LeaderEpoch = fetch.NoLeader, api.NoEpoch
+				l.Err = fmt.Errorf("%w: the topic has %d partitions", ErrUnknownTopicOrPartition, len(info.Partitions))
+			}
+			complete = complete && l.Leader != fetch.NoLeader
+			located = append(located, l)
+		}
+	}
+	return located, complete
+}
+
+// fetchLoop reads what one broker leads: long polls, one at a time, over all of
+// its partitions that have room.
+func (c *Consumer) fetchLoop(leader int32) {
+	wake := c.set.Wake(leader)
+	var down outage
+	for c.life.Err() == nil {
+		asked := c.lookUp(leader, &down)
+		fetched := c.fetchOnce(leader, &down)
+		if asked || fetched {
+			continue
+		}
+		select {
+		case <-wake:
+		case <-c.life.Done():
+		}
+	}
+}
+
+// lookUp asks for the offsets of timestamps that partitions begin at. It
+// returns false when there is nothing to ask.
+func (c *Consumer) lookUp(leader int32, down *outage) bool {
+	lookups := c.set.Lookups(leader)
+	if len(lookups) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(c.life, c.cfg.Timeout)
+	defer cancel()
+	qs := make([]question, len(lookups))
+	for i, l := range lookups {
+		qs[i] = question{l.TopicPartition, l.Timestamp}
+	}
+	var replies []reply
+	b, err := c.router.Broker(ctx, leader)
+	if err == nil {
+		replies, err = askOffsets(c.cfg.Isolation)(ctx, b, qs)
+	}
+	if err == nil && len(replies) != len(qs) {
+		err = fmt.Errorf("%w: %d replies to %d questions", mqerr.ErrInternal, len(replies), len(qs))
+	}
+	if c.life.Err() != nil {
+		return true
+	}
+	var troubles []fetch.Trouble
+	for i, l := range lookups {
+		r := reply{err: err}
+		if err == nil {
+			r = replies[i]
+		}
+		troubles = append(troubles, c.set.Located(l, r.offset, r.err)...)
+	}
+	c.troubled(leader, troubles, down)
+	return true
+}
+
+// fetchOnce makes one request. It returns false when there is nothing to fetch.
+func (c *Consumer) fetchOnce(leader int32, down *outage) bool {
+	ctx, cancel := context.WithTimeout(c.life, c.cfg.MaxWait+c.cfg.Timeout)
+	defer cancel()
+	flight := c.set.StartFetch(leader, cancel)
+	if flight == nil {
+		return false
+	}
+	var resp *api.FetchResponse
+	b, err := c.router.Broker(ctx, leader)
+	if err == nil {
+		resp, err = b.Fetch(ctx, flight.Request)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) { // by the set, which has something better to ask, or at the end
+		c.set.EndFetch(flight, nil, nil)
+		return true
+	}
+	troubles := c.set.EndFetch(flight, resp, err)
+	c.troubled(leader, troubles, down)
+	if err == nil && c.cfg.PollInterval > 0 && len(resp.Partitions) == 0 {
+		_ = backoff.Sleep(c.life, c.cfg.PollInterval) // life's end is seen by the loop
+	}
+	return true
+}
+
+// troubled passes on what went wrong with partitions, if anything did.
+func (c *Consumer) troubled(leader int32, troubles []fetch.Trouble, down *outage) {
+	if len(troubles) == 0 {
+		*down = outage{}
+		return
+	}
+	for _, t := range troubles {
+		c.log.Debug("read failed", "topic", t.Topic, "partition", t.Partition, "broker", leader, "err", t.Err)
+		c.router.FailedAt(t.Topic, t.Partition, leader, t.LeaderEpoch, t.Err)
+	}
+	if down.tell() {
+		c.log.Warn("can't read from broker", "broker", leader, "for", outageTold, "err", troubles[0].Err)
+	}
+	notify(c.lost)
+}
+
+// outage is how long something has not worked. The zero value means it works.
+type outage struct {
+	since time.Time
+	told  bool
+}
+
+// outageTold is when an outage is worth a word in the log.
+const outageTold = 30 * time.Second
+
+// tell notes a failure and reports, once, that it has gone on for long.
+func (o *outage) tell() bool {
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	if o.told || time.Since(o.since) < outageTold {
+		return false
+	}
+	o.told = true
+	return true
+}
+
+// notify puts a value into a channel of capacity 1 unless there is one.
+func notify(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

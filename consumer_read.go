@@ -1,0 +1,234 @@
+package mq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime/debug"
+)
+
+// Handler is called by Consumer.Run for each record, one at a time. When it
+// returns nil, the record is finished; an error stops Run, and the record comes
+// again. ctx ends with Run's, with Close, and when the record's partition is
+// lost. The record belongs to the handler.
+type Handler interface {
+	Handle(ctx context.Context, r *Record) error
+}
+
+// HandlerFunc makes a Handler of a function.
+type HandlerFunc func(ctx context.Context, r *Record) error
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, r *Record) error { return f(ctx, r) }
+
+// PanicError is what Run returns when a handler panicked. It holds
+// ErrHandlerPanicked, and the value if that is an error.
+type PanicError struct {
+	Value any
+	Stack []byte // of the panicking goroutine, as runtime/debug.Stack formats it
+}
+
+// Error implements error.
+func (e *PanicError) Error() string {
+	return fmt.Sprintf("%v: %v\n\n%s", ErrHandlerPanicked, e.Value, e.Stack)
+}
+
+// Unwrap implements errors.Is.
+func (e *PanicError) Unwrap() []error {
+	if err, ok := e.Value.(error); ok {
+		return []error{ErrHandlerPanicked, err}
+	}
+	return []error{ErrHandlerPanicked}
+}
+
+// PartitionError says which partition can't be read any further, and why.
+// Errors it may hold: ErrOffsetOutOfRange when the reset policy is ResetNone;
+// ErrCorruptBatch, ErrRecordTooLarge (a decompression bomb),
+// ErrUnsupportedCompression, ErrUnsupportedVersion or ErrInvalidRecord for a
+// batch that does not decode; ErrUnknownTopicOrPartition for a partition number
+// that the topic does not have; whatever a broker refused for good.
+type PartitionError struct {
+	TopicPartition
+	Offset int64 // of what can't be read; -1 when no offset is known yet
+	Next   int64 // behind the batch that can't be read, where a Seek would skip it; -1 when unknown
+	Err    error
+}
+
+// Error implements error.
+func (e *PartitionError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("%v: %v", e.TopicPartition, e.Err)
+	}
+	return fmt.Sprintf("%v at offset %d: %v", e.TopicPartition, e.Offset, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *PartitionError) Unwrap() error { return e.Err }
+
+// Run calls h for each record until ctx ends, which is no error: Run then waits
+// for the handler, commits what is finished, and returns nil. Otherwise it
+// returns why it stopped, after the same commit: the handler's error, a
+// *PanicError, an error from reading (see Consumer), or ErrClosed. A failed
+// commit is reported, too. The record whose handler failed is the next one that
+// is handed out; retrying it by calling Run again is up to the caller.
+func (c *Consumer) Run(ctx context.Context, h Handler) error {
+	if err := c.beginRead(ctx); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	defer c.endRead()
+	bound, cancel := c.bind(ctx)
+	defer cancel()
+	err := c.handleAll(bound, h)
+	if bound.Err() != nil && (errors.Is(err, context.Cause(bound)) || errors.Is(err, bound.Err())) {
+		err = nil // stopping is what was asked for
+		if ctx.Err() == nil {
+			err = fmt.Errorf("run: %w", ErrClosed)
+		}
+	}
+	if commitErr := c.commitAtEnd(ctx); commitErr != nil {
+		err = errors.Join(err, fmt.Errorf("run: last commit: %w", commitErr))
+	}
+	return err
+}
+
+func (c *Consumer) handleAll(ctx context.Context, h Handler) error {
+	for {
+		run, err := c.next(ctx, 1)
+		if err != nil {
+			return err
+		}
+		if err := c.handle(ctx, h, run); err != nil {
+			return err
+		}
+	}
+}
+
+// handle calls the handler for one record, which is either finished afterwards
+// or given back.
+func (c *Consumer) handle(ctx context.Context, h Handler, run run) (err error) {
+	finished := false
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		if finished {
+			c.set.Finish(run.lease)
+		} else {
+			c.set.Return(run.lease)
+		}
+	}()
+	if err := h.Handle(ctx, &run.records[0]); err != nil {
+		return fmt.Errorf("handler failed at %s: %w", describe(&run.records[0]), err)
+	}
+	finished = true
+	return nil
+}
+
+// Messages reads records one by one. A record is finished when the next one is
+// asked for; one that the loop left with break, return or a panic is not, and
+// is handed out again to whoever reads next, unless Commit finished it. The
+// iterator ends when ctx ends or the consumer is closed. An error (see
+// Consumer) is yielded with a nil record, and ends it, too.
+func (c *Consumer) Messages(ctx context.Context) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		if err := c.beginRead(ctx); err != nil {
+			if ctx.Err() == nil {
+				yield(nil, fmt.Errorf("messages: %w", err))
+			}
+			return
+		}
+		defer c.endRead()
+		bound, cancel := c.bind(ctx)
+		defer cancel()
+		for {
+			run, err := c.next(bound, 1)
+			if err != nil {
+				if bound.Err() == nil {
+					yield(nil, err)
+				}
+				return
+			}
+			if !c.offer(run, yield) {
+				return
+			}
+		}
+	}
+}
+
+// offer yields one record, which is either finished afterwards or given back.
+func (c *Consumer) offer(run run, yield func(*Record, error) bool) (more bool) {
+	defer func() {
+		if more {
+			c.set.Finish(run.lease)
+		} else {
+			c.set.Return(run.lease)
+		}
+	}()
+	return yield(&run.records[0], nil)
+}
+
+// Poll returns up to limit records, as soon as there is one. Those of a
+// partition are in order. They are finished when Poll, Run or Messages is
+// called next; a Commit before that must name them. Errors: ctx's, ErrClosed,
+// or an error from reading (see Consumer), only when there is no record.
+func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
+	if limit <= 0 {
+		return nil, fmt.Errorf("poll: %w: limit %d is not positive", ErrInvalidRequest, limit)
+	}
+	if err := c.beginRead(ctx); err != nil {
+		return nil, fmt.Errorf("poll: %w", err)
+	}
+	defer c.endRead()
+	bound, cancel := c.bind(ctx)
+	defer cancel()
+	got, err := c.next(bound, limit)
+	if err != nil {
+		return nil, fmt.Errorf("poll: %w", c.whyEnded(ctx, err))
+	}
+	records := make([]*Record, 0, len(got.records))
+	for ok := true; ok; {
+		for i := range got.records {
+			records = append(records, &got.records[i])
+		}
+		c.reader.polled = append(c.reader.polled, got.lease)
+		if len(records) == limit {
+			break
+		}
+		got, ok, _ = c.reader.next(limit - len(records)) // an error comes again next time
+	}
+	return records, nil
+}
+
+// beginRead takes the right to read. What the last Poll returned is finished.
+func (c *Consumer) beginRead(ctx context.Context) error {
+	if c.life.Err() != nil || ctx.Err() != nil {
+		return c.whyEnded(ctx, nil)
+	}
+	select {
+	case c.reading <- struct{}{}:
+	default:
+		return fmt.Errorf("%w: another Run, Messages or Poll of this consumer is under way", ErrInvalidRequest)
+	}
+	c.reader.finishPolled()
+	return nil
+}
+
+func (c *Consumer) endRead() { <-c.reading }
+
+// next returns up to limit records of one partition when there are some.
+func (c *Consumer) next(ctx context.Context, limit int) (run, error) {
+	for {
+		if ctx.Err() != nil {
+			return run{}, context.Cause(ctx)
+		}
+		r, ok, err := c.reader.next(limit)
+		if ok || err != nil {
+			return r, err
+		}
+		select {
+		case <-c.set.News():
+		case <-ctx.Done():
+		}
+	}
+}

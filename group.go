@@ -1,0 +1,207 @@
+package mq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/fetch"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/route"
+)
+
+// offsetStore reads and writes the offsets of a group at its coordinator.
+// Methods are one attempt each and safe for concurrent use.
+type offsetStore struct {
+	router *route.Router
+	group  string
+
+	coordinator atomic.Int32 // who answered last; route.SeedID when nobody did
+}
+
+func newOffsetStore(r *route.Router, group string) *offsetStore {
+	s := &offsetStore{router: r, group: group}
+	s.coordinator.Store(route.SeedID)
+	return s
+}
+
+func (s *offsetStore) ask(ctx context.Context, fn func(api.Broker) error) error {
+	id, err := askHinted(ctx, s.router, s.coordinator.Load(), fn)
+	s.coordinator.Store(id)
+	return err
+}
+
+// fetch returns what is committed for partitions, in their order, or for all
+// that have something when tps is nil.
+func (s *offsetStore) fetch(ctx context.Context, tps []api.TopicPartition) (offsets []api.CommittedOffset, err error) {
+	err = s.ask(ctx, func(b api.Broker) error {
+		resp, err := b.FetchOffsets(ctx, &api.FetchOffsetsRequest{Group: s.group, Partitions: tps})
+		if err != nil {
+			return err
+		}
+		if tps != nil && len(resp.Offsets) != len(tps) {
+			return fmt.Errorf("%w: %d offsets for %d partitions", mqerr.ErrInternal, len(resp.Offsets), len(tps))
+		}
+		offsets = resp.Offsets
+		return nil
+	})
+	return offsets, err
+}
+
+// commit stores offsets and returns an error for each, in their order.
+func (s *offsetStore) commit(ctx context.Context, offsets []api.OffsetCommit) (results []api.CommitResult, err error) {
+	err = s.ask(ctx, func(b api.Broker) error {
+		resp, err := b.CommitOffsets(ctx, &api.CommitOffsetsRequest{Group: s.group, MemberEpoch: -1, Offsets: offsets})
+		if err != nil {
+			return err
+		}
+		if len(resp.Results) != len(offsets) {
+			return fmt.Errorf("%w: %d results of %d commits", mqerr.ErrInternal, len(resp.Results), len(offsets))
+		}
+		results = resp.Results
+		return nil
+	})
+	return results, err
+}
+
+// Commit marks the records, and those before them in their partitions, as
+// finished, and then stores the offsets of everything finished under GroupID.
+// Without records it stores what is finished already; what Poll returned last
+// is not. It waits for the answer and repeats attempts until ctx ends. Errors:
+// ErrInvalidGroupID without a GroupID, ErrInvalidRequest for a record that was
+// not handed out since the last Seek of its partition.
+func (c *Consumer) Commit(ctx context.Context, rs ...*Record) error {
+	if c.offsets == nil {
+		return fmt.Errorf("commit: %w", errNoGroup)
+	}
+	bound, cancel := c.bind(ctx)
+	defer cancel()
+	if bound.Err() != nil {
+		return fmt.Errorf("commit: %w", c.whyEnded(ctx, nil))
+	}
+	for _, r := range rs {
+		if r == nil || !c.set.FinishAt(fetch.Key{Topic: r.Topic, Partition: r.Partition}, r.Offset+1, r.LeaderEpoch) {
+			return fmt.Errorf("commit: %w: %s was not handed out since the last seek", ErrInvalidRequest, describe(r))
+		}
+	}
+	if err := c.commitFinished(bound); err != nil {
+		return fmt.Errorf("commit: %w", c.whyEnded(ctx, err))
+	}
+	return nil
+}
+
+func describe(r *Record) string {
+	if r == nil {
+		return "a nil record"
+	}
+	return fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
+}
+
+// commitFinished stores what is finished and not stored yet, and repeats
+// attempts until ctx ends. One at a time, or an older commit might overtake.
+func (c *Consumer) commitFinished(ctx context.Context) error {
+	select {
+	case c.committing <- struct{}{}:
+		defer func() { <-c.committing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return repeat(ctx, c.cfg.Timeout, mayCommitAgain, c.commitOnce)
+}
+
+func (c *Consumer) commitOnce(ctx context.Context) error {
+	commits := c.set.Commits()
+	if len(commits) == 0 {
+		return nil
+	}
+	offsets := make([]api.OffsetCommit, len(commits))
+	for i, commit := range commits {
+		offsets[i] = commit.OffsetCommit
+	}
+	results, err := c.offsets.commit(ctx, offsets)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, r := range results {
+		if r.Err != nil {
+			errs = append(errs, fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, offsets[i].Offset, r.Err))
+		} else {
+			c.set.Committed(commits[i])
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mayCommitAgain refuses what a deleted topic answers: there is nothing left to
+// commit for.
+func mayCommitAgain(err error) bool { return fetch.MayPass(err) && !unknownTopic(err) }
+
+func unknownTopic(err error) bool {
+	return errors.Is(err, ErrUnknownTopicOrPartition) || errors.Is(err, ErrUnknownTopicID)
+}
+
+// groupLoop talks to the group's coordinator: it asks for committed offsets
+// when partitions need them and commits at the interval.
+func (c *Consumer) groupLoop() {
+	var tick <-chan time.Time
+	if c.cfg.commits() {
+		ticker := time.NewTicker(c.cfg.AutoCommitInterval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case <-c.asking:
+			c.askCommitted()
+		case <-tick:
+			ctx, cancel := context.WithTimeout(c.life, c.cfg.Timeout)
+			if err := c.commitFinished(ctx); err != nil && c.life.Err() == nil {
+				c.log.Warn("auto-commit failed, the next one tries again", "group", c.cfg.GroupID, "err", err)
+			}
+			cancel()
+		case <-c.life.Done():
+			return
+		}
+	}
+}
+
+// askCommitted asks until each partition that needs its committed offset has
+// it. There is no use in committing meanwhile: the same broker would have to answer.
+func (c *Consumer) askCommitted() {
+	var down outage
+	_ = repeat(c.life, c.cfg.Timeout, always, func(ctx context.Context) error {
+		lookups := c.set.CommittedLookups()
+		if len(lookups) == 0 {
+			return nil
+		}
+		err := c.askCommittedOnce(ctx, lookups)
+		if err != nil && down.tell() && c.life.Err() == nil {
+			c.log.Warn("no committed offsets yet", "group", c.cfg.GroupID, "for", outageTold, "err", err)
+		}
+		return err
+	})
+}
+
+func always(error) bool { return true }
+
+func (c *Consumer) askCommittedOnce(ctx context.Context, lookups []fetch.Lookup) error {
+	tps := make([]api.TopicPartition, len(lookups))
+	for i, l := range lookups {
+		tps[i] = l.TopicPartition
+	}
+	offsets, err := c.offsets.fetch(ctx, tps)
+	var errs []error
+	for i, l := range lookups {
+		if err == nil {
+			c.set.LocatedCommitted(l, offsets[i].Offset, offsets[i].Err)
+			errs = append(errs, offsets[i].Err)
+		} else {
+			c.set.LocatedCommitted(l, -1, err)
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}

@@ -1,0 +1,139 @@
+package fetch
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// Flight is a fetch request on its way.
+type Flight struct {
+	Request *api.FetchRequest
+
+	leader int32
+	number uint64
+	parts  map[Key]*Partition
+}
+
+// StartFetch makes the next request for a leader, or returns nil when there is
+// nothing to ask; then Wake tells when to call again. cancel must end the
+// request early; the Set calls it when a better one can be made. The caller
+// must call EndFetch.
+func (s *Set) StartFetch(leader int32, cancel func()) *Flight {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	parts := s.hungryLocked(leader)
+	if len(parts) == 0 {
+		return nil
+	}
+	src := s.sourceLocked(leader)
+	if !s.roomLocked() {
+		src.starving = true
+		return nil
+	}
+	s.mu.reserved += s.cfg.MaxBytes
+	src.cancel = cancel
+
+	s.mu.flights++
+	f := &Flight{leader: leader, number: s.mu.flights, parts: make(map[Key]*Partition, len(parts)), Request: &api.FetchRequest{
+		MaxWait: s.cfg.MaxWait, MinBytes: s.cfg.MinBytes, MaxBytes: s.cfg.MaxBytes, Isolation: s.cfg.Isolation,
+		Partitions: make([]api.FetchPartition, 0, len(parts)),
+	}}
+	for _, p := range parts {
+		p.flight = f.number
+		f.parts[p.key] = p
+		f.Request.Partitions = append(f.Request.Partitions, api.FetchPartition{
+			TopicPartition: p.tp(), Offset: p.fetchAt, LeaderEpoch: p.leaderEpoch, MaxBytes: s.cfg.MaxBytes,
+		})
+	}
+	return f
+}
+
+// hungryLocked lists a leader's partitions that may be fetched. The first ones
+// fill the answer, so those with the least queued come first, and among equals
+// it is another one's turn each time.
+func (s *Set) hungryLocked(leader int32) []*Partition {
+	var parts []*Partition
+	for i := range s.mu.order {
+		p := s.mu.order[(s.mu.turn+i)%len(s.mu.order)]
+		if p.leader == leader && p.wantsFetch(s.cfg.MaxBytes) {
+			parts = append(parts, p)
+		}
+	}
+	s.mu.turn++
+	slices.SortStableFunc(parts, func(a, b *Partition) int { return cmp.Compare(a.queued, b.queued) })
+	return parts
+}
+
+// EndFetch takes the answer to a request: nil and no error when it was
+// cancelled, an error when it failed as a whole. What was sought, paused or
+// removed meanwhile is ignored. Returned are the partitions that now wait for
+// fresh metadata, and why.
+func (s *Set) EndFetch(f *Flight, resp *api.FetchResponse, err error) (troubles []Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.reserved -= s.cfg.MaxBytes
+	s.sourceLocked(f.leader).cancel = nil
+	if err != nil {
+		resp = failAll(f.Request, err)
+	}
+	for key, p := range f.parts {
+		if p.flight == f.number {
+			p.flight = 0
+		} else {
+			delete(f.parts, key)
+		}
+	}
+	if resp != nil {
+		for i := range resp.Partitions {
+			r := &resp.Partitions[i]
+			if p := f.parts[Key{r.Topic, r.Partition}]; p != nil && p.state == reading {
+				troubles = append(troubles, s.takeLocked(p, r)...)
+			}
+		}
+	}
+	s.feedLocked()
+	return troubles
+}
+
+// failAll makes the failure of a request that of each partition.
+func failAll(req *api.FetchRequest, err error) *api.FetchResponse {
+	resp := &api.FetchResponse{}
+	for _, p := range req.Partitions {
+		resp.Partitions = append(resp.Partitions, api.FetchResult{TopicPartition: p.TopicPartition, Err: err})
+	}
+	return resp
+}
+
+func (s *Set) takeLocked(p *Partition, r *api.FetchResult) []Trouble {
+	if errors.Is(r.Err, mqerr.ErrOffsetOutOfRange) {
+		s.resetLocked(p, r.Err)
+		s.kickLocked(p)
+		return nil
+	}
+	if r.Err != nil {
+		return s.failedLocked(p, r.Err)
+	}
+	p.leaderEpoch = max(p.leaderEpoch, r.LeaderEpoch)
+	before := p.fetchAt
+	err := s.splitLocked(p, r)
+	if p.fetchAt > before {
+		p.corrupt = 0
+	}
+	if err == nil {
+		return nil
+	}
+	if p.corrupt++; p.corrupt < maxCorrupt {
+		return s.orphanLocked(p, err)
+	}
+	p.fail(p.fetchAt, unknown, err)
+	s.readyLocked(p)
+	return nil
+}
+
+// maxCorrupt is how many answers in a row may hold the same broken batch: one
+// may have been broken on its way, three were stored like that.
+const maxCorrupt = 3

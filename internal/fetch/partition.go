@@ -1,0 +1,123 @@
+package fetch
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/api"
+)
+
+// Key names a partition within a consumer.
+type Key struct {
+	Topic     string
+	Partition int32
+}
+
+// NoLeader is the leader of a partition that waits for fresh metadata.
+const NoLeader int32 = -1
+
+// unknown stands for an offset that is not known yet.
+const unknown int64 = -1
+
+type state uint8
+
+const (
+	wantCommitted state = iota // the group's offset is to be asked for
+	wantOffset                 // the offset of timestamp at is to be asked for
+	reading
+	failed
+)
+
+// Partition is the reading of one partition. Its fields are guarded by the
+// Set's lock; other packages only pass it around.
+type Partition struct {
+	key         Key
+	id          uuid.UUID
+	leader      int32
+	leaderEpoch int32 // newest known
+	late        bool  // came into being while the consumer ran
+
+	state   state
+	at      int64 // timestamp to look up in state wantOffset
+	failure *Failure
+	paused  bool
+
+	// finished ≤ position ≤ fetchAt: the next offset to commit, to hand out
+	// and to fetch. All are unknown until the first lookup is answered.
+	finished, position, fetchAt int64
+	finishedEpoch               int32
+	committed                   int64 // the group's offset as last read or stored
+
+	// buffers grows when what is in the queue and in the reader's hands stops
+	// to count; seeks grows when the reader's leases do.
+	buffers, seeks uint64
+	flight         uint64 // the request under way; 0 without one
+	queue          []batch
+	queued         int  // bytes in queue
+	ready          bool // is in Set.ready
+	corrupt        int  // corrupt answers in a row
+}
+
+// batch is a RecordBatch waiting to be handed out, or, without data, a stretch
+// of offsets that holds nothing for the reader.
+type batch struct {
+	data  []byte
+	next  int64 // offset behind it
+	epoch int32
+}
+
+// batchOverhead is counted for each batch besides its bytes, so that a flood
+// of tiny ones stays inside the budget as well.
+const batchOverhead = 64
+
+func (b batch) cost() int { return len(b.data) + batchOverhead }
+
+func newPartition(l Located) *Partition {
+	return &Partition{
+		key: Key{l.Topic, l.Partition}, id: l.TopicID, leader: NoLeader, leaderEpoch: api.NoEpoch,
+		finished: unknown, position: unknown, fetchAt: unknown, committed: unknown, finishedEpoch: api.NoEpoch,
+	}
+}
+
+// Key returns the name of the partition.
+func (p *Partition) Key() Key { return p.key }
+
+func (p *Partition) tp() api.TopicPartition {
+	return api.TopicPartition{Topic: p.key.Topic, TopicID: p.id, Partition: p.key.Partition}
+}
+
+// jump makes offset the next one to hand out.
+func (p *Partition) jump(offset int64) {
+	p.state, p.failure, p.corrupt = reading, nil, 0
+	p.position, p.fetchAt = offset, offset
+}
+
+// start makes offset the place where reading and committing begin.
+func (p *Partition) start(offset int64) {
+	p.jump(offset)
+	p.finished, p.finishedEpoch = offset, api.NoEpoch
+}
+
+// pass moves over a stretch without records. When nothing is handed out and
+// unfinished, what is passed is finished.
+func (p *Partition) pass(next int64) {
+	if p.finished == p.position || next < p.finished {
+		p.finished = next
+	}
+	p.position = next
+}
+
+// lookUp asks for the offset of a timestamp, special ones included.
+func (p *Partition) lookUp(timestamp int64) {
+	p.state, p.at = wantOffset, timestamp
+}
+
+// fail stops the partition until a Seek. What is queued is still handed out.
+func (p *Partition) fail(offset, next int64, err error) {
+	p.state = failed
+	p.failure = &Failure{Key: p.key, Offset: offset, Next: next, Err: err}
+}
+
+// wantsFetch reports whether the leader should be asked for more, now.
+func (p *Partition) wantsFetch(maxBytes int) bool {
+	return p.state == reading && !p.paused && p.leader != NoLeader && p.flight == 0 && p.queued < maxBytes
+}

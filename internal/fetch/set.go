@@ -1,0 +1,276 @@
+package fetch
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+)
+
+// Config says how a Set reads. Every field must be set.
+type Config struct {
+	MaxBytes    int // bound of one answer and, twice, of one partition's queue
+	MinBytes    int
+	MaxWait     time.Duration
+	MaxBuffered int // bound of all queues and answers under way, at least MaxBytes
+	Isolation   int8
+	Group       bool // offsets are stored under a group
+	Start       Start
+	Reset       Reset
+}
+
+// Set is the partitions that one consumer reads. Safe for concurrent use,
+// except that one goroutine at a time may be the reader.
+type Set struct {
+	cfg  Config
+	news chan struct{} // capacity 1: there is something for the reader
+
+	mu struct {
+		sync.Mutex
+		parts   map[Key]*Partition
+		order   []*Partition // as they came
+		turn    int          // where in order the next request begins
+		synced  bool
+		topics  map[string]bool // seen so far
+		sources map[int32]*source
+
+		ready    []*Partition // have something for the reader, next first
+		used     int          // bytes in queues and in the reader's hands
+		taken    int          // of these in the reader's hands
+		reserved int          // bytes that answers under way may bring
+		flights  uint64       // requests made
+
+		changed chan struct{} // closed at the next change of who is there and located; nil: nobody waits
+	}
+}
+
+// source is what the Set keeps of one leader.
+type source struct {
+	wake     chan struct{} // capacity 1: look again
+	cancel   func()        // ends the request under way; nil without one
+	starving bool          // would fetch, but the budget is used up
+}
+
+// Located is a partition and who leads it.
+type Located struct {
+	api.TopicPartition
+	Leader      int32 // NoLeader when there is none
+	LeaderEpoch int32
+	Err         error // why the partition can't be read at all
+}
+
+// NewSet returns a Set without partitions.
+func NewSet(cfg Config) *Set {
+	s := &Set{cfg: cfg, news: make(chan struct{}, 1)}
+	s.mu.parts = make(map[Key]*Partition)
+	s.mu.topics = make(map[string]bool)
+	s.mu.sources = make(map[int32]*source)
+	return s
+}
+
+// Sync takes the newest metadata. Partitions that it does not name lose their
+// leader but stay: a broker that lags behind must not make anybody forget
+// positions. A topic with another id than before is another topic, and its
+// partitions begin anew. Returns the leaders that have partitions, sorted.
+func (s *Set) Sync(located []Located) []int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	named := make(map[Key]bool, len(located))
+	for _, l := range located {
+		key := Key{l.Topic, l.Partition}
+		named[key] = true
+		p := s.mu.parts[key]
+		if p != nil && p.id != l.TopicID {
+			s.removeLocked(p)
+			p = nil
+		}
+		if p == nil {
+			p = newPartition(l)
+			s.mu.parts[key] = p
+			s.mu.order = append(s.mu.order, p)
+			s.beginLocked(p)
+		}
+		s.locateLocked(p, l)
+	}
+	var leaders []int32
+	for _, p := range s.mu.order {
+		if !named[p.key] {
+			p.leader = NoLeader
+		}
+		s.mu.topics[p.key.Topic] = true
+		if p.leader != NoLeader && !slices.Contains(leaders, p.leader) {
+			leaders = append(leaders, p.leader)
+		}
+	}
+	s.mu.synced = true
+	s.announceLocked()
+	slices.Sort(leaders)
+	return leaders
+}
+
+func (s *Set) locateLocked(p *Partition, l Located) {
+	if p.leader != l.Leader {
+		p.flight = 0 // who is asked now is not the leader any more
+	}
+	p.leader, p.leaderEpoch = l.Leader, max(p.leaderEpoch, l.LeaderEpoch)
+	switch {
+	case l.Err != nil && p.state != failed:
+		p.fail(p.position, unknown, l.Err)
+		s.readyLocked(p)
+	case l.Err == nil && p.state == failed && p.position == unknown:
+		s.beginLocked(p) // it did not exist, now it does
+	}
+	s.kickLocked(p)
+}
+
+// removeLocked forgets a partition.
+func (s *Set) removeLocked(p *Partition) {
+	s.dropLocked(p)
+	p.leader, p.seeks = NoLeader, p.seeks+1
+	delete(s.mu.parts, p.key)
+	s.mu.order = slices.DeleteFunc(s.mu.order, func(q *Partition) bool { return q == p })
+	s.mu.ready = slices.DeleteFunc(s.mu.ready, func(q *Partition) bool { return q == p })
+}
+
+// Orphans counts partitions without a leader.
+func (s *Set) Orphans() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, p := range s.mu.order {
+		if p.leader == NoLeader {
+			n++
+		}
+	}
+	return n
+}
+
+// Changed returns a channel that is closed at the next Sync, and when a
+// partition's offset is found.
+func (s *Set) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.changed == nil {
+		s.mu.changed = make(chan struct{})
+	}
+	return s.mu.changed
+}
+
+func (s *Set) announceLocked() {
+	if s.mu.changed != nil {
+		close(s.mu.changed)
+		s.mu.changed = nil
+	}
+}
+
+// Seek makes offset the next one that is handed out and committed, and drops
+// what was fetched. Finished marks of records handed out before are ignored.
+// It reports whether the partition is there, of the same topic id.
+func (s *Set) Seek(tp api.TopicPartition, offset int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.mu.parts[Key{tp.Topic, tp.Partition}]
+	if p == nil || p.id != tp.TopicID {
+		return false
+	}
+	s.dropLocked(p)
+	p.seeks++
+	p.start(offset)
+	s.announceLocked()
+	s.kickLocked(p)
+	return true
+}
+
+// Pause stops fetching and handing out records of partitions and drops what
+// was fetched of them. Unknown ones are ignored.
+func (s *Set) Pause(keys []Key) { s.setPaused(keys, true) }
+
+// Resume undoes Pause.
+func (s *Set) Resume(keys []Key) { s.setPaused(keys, false) }
+
+func (s *Set) setPaused(keys []Key, paused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range keys {
+		p := s.mu.parts[key]
+		if p == nil || p.paused == paused {
+			continue
+		}
+		p.paused = paused
+		if paused {
+			s.dropLocked(p)
+		}
+		s.readyLocked(p)
+		s.kickLocked(p)
+	}
+}
+
+// dropLocked throws away what was fetched and not handed out, in the queue,
+// in flight and in the reader's hands; fetching goes on at position.
+func (s *Set) dropLocked(p *Partition) {
+	s.mu.used -= p.queued
+	p.queue, p.queued = nil, 0
+	p.buffers++
+	p.flight = 0
+	p.fetchAt = p.position
+	s.feedLocked()
+}
+
+// kickLocked makes the partition's leader be asked again, now, when the
+// partition has something to ask and no request of its own is under way.
+func (s *Set) kickLocked(p *Partition) {
+	if p.leader == NoLeader || p.state != wantOffset && !p.wantsFetch(s.cfg.MaxBytes) {
+		return
+	}
+	src := s.sourceLocked(p.leader)
+	if src.cancel != nil {
+		src.cancel()
+	}
+	notify(src.wake)
+}
+
+// roomLocked reports whether the budget allows another request. One is always
+// allowed, however small the budget.
+func (s *Set) roomLocked() bool {
+	held := s.mu.used + s.mu.reserved
+	return held == 0 || held+s.cfg.MaxBytes <= s.cfg.MaxBuffered
+}
+
+// feedLocked wakes the sources that wait for room in the budget.
+func (s *Set) feedLocked() {
+	if !s.roomLocked() {
+		return
+	}
+	for _, src := range s.mu.sources {
+		if src.starving {
+			src.starving = false
+			notify(src.wake)
+		}
+	}
+}
+
+func (s *Set) sourceLocked(leader int32) *source {
+	src := s.mu.sources[leader]
+	if src == nil {
+		src = &source{wake: make(chan struct{}, 1)}
+		s.mu.sources[leader] = src
+	}
+	return src
+}
+
+// Wake returns the channel that has a value when the leader's loop should look
+// again for lookups and fetches.
+func (s *Set) Wake(leader int32) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sourceLocked(leader).wake
+}
+
+// notify puts a value into a channel of capacity 1 unless there is one.
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
