@@ -13,6 +13,7 @@ import (
 	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/route"
+	"github.com/raftmq/mq/transport"
 )
 
 // Endpoint is what producers, consumers and admins work on: a *Broker, which
@@ -153,8 +154,8 @@ func (c *Client) Close() error { return c.route.Close() }
 
 func (c *Client) router() *route.Router { return c.route }
 
-// dial connects to one broker. Any broker tells the addresses of all, so the id
-// does not matter here.
-func (c ClientConfig) dial(_ context.Context, _ int32, addr string) (route.Conn, error) {
-	return nil, fmt.Errorf("%w: %s", mqerr.ErrLeaderNotAvailable, addr)
+// dial connects to one broker. Any of them tells the addresses of all, so the
+// id does not matter here.
+func (c ClientConfig) dial(ctx context.Context, _ int32, addr string) (route.Conn, error) {
+	return transport.Dial(ctx, addr, transport.ClientConfig{TLS: c.TLS})
 }

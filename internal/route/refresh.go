@@ -20,16 +20,16 @@ func (r *Router) useLocked(name string) *topic {
 		t = &topic{}
 		r.mu.topics[name] = t
 	}
-	t.used = time.Now()
+	t.used.Store(time.Now().UnixNano())
 	return t
 }
 
 // wantLocked asks for a refresh, of t if not nil, and returns a ticket for wait.
 func (r *Router) wantLocked(t *topic) uint64 {
-	if t != nil {
-		t.stale = true
-	}
 	r.mu.asked++
+	if t != nil {
+		t.wanted = r.mu.asked
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default: // one is on its way
@@ -110,14 +110,14 @@ func (r *Router) refresh() {
 	var names, create []string
 	for name, t := range r.mu.topics {
 		switch {
-		case time.Since(t.used) > idleTopic:
+		case time.Since(time.Unix(0, t.used.Load())) > idleTopic:
 			delete(r.mu.topics, name)
 		case t.create:
 			create = append(create, name)
+			t.create = false
 		default:
 			names = append(names, name)
 		}
-		t.stale, t.create = false, false
 	}
 	r.mu.Unlock()
 	slices.Sort(names)
@@ -130,15 +130,12 @@ func (r *Router) refresh() {
 	defer r.announceLocked()
 	r.mu.served, r.mu.err = serving, err
 	if err != nil {
-		for _, t := range r.mu.topics {
-			t.stale = true
-		}
 		if r.ctx.Err() == nil {
 			r.cfg.Logger.Warn("metadata refresh failed", "err", err)
 		}
 		return
 	}
-	r.mu.good = addr
+	r.mu.fresh, r.mu.good = serving, addr
 	r.mu.brokers = map[int32]api.BrokerInfo{}
 	inUse := map[string]bool{addr: true}
 	for _, b := range answer.Brokers {

@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -92,7 +93,8 @@ type Router struct {
 		brokers map[int32]api.BrokerInfo
 		good    string        // address that last answered; "" before
 		asked   uint64        // tickets given to those who want a refresh
-		served  uint64        // tickets that the last finished refresh satisfied
+		served  uint64        // newest ticket that was given before the last refresh began
+		fresh   uint64        // the same of the last refresh that succeeded
 		err     error         // why the last refresh failed
 		changed chan struct{} // closed after the next refresh
 	}
@@ -100,11 +102,11 @@ type Router struct {
 
 // topic is a topic that somebody asked for.
 type topic struct {
-	known  bool // asked for and answered at least once
+	known  bool // a refresh brought info
 	info   api.TopicInfo
-	stale  bool      // somebody found it out of date
-	create bool      // the next refresh may create it
-	used   time.Time // last asked for
+	wanted uint64       // newest ticket of somebody who found it missing or out of date
+	create bool         // the next refresh may create it
+	used   atomic.Int64 // last asked for, in ns since 1970
 }
 
 // New starts a Router. It makes no connection before one is needed.
@@ -245,7 +247,7 @@ func (r *Router) Topic(ctx context.Context, name string, create bool) (api.Topic
 func (r *Router) await(ctx context.Context, name string, create bool, check func(api.TopicInfo) error) (api.TopicInfo, error) {
 	r.mu.Lock()
 	t := r.useLocked(name)
-	if t.known && !t.stale && check(t.info) == nil {
+	if t.known && t.wanted <= r.mu.fresh && check(t.info) == nil {
 		defer r.mu.Unlock()
 		return t.info, nil
 	}
@@ -272,6 +274,7 @@ func (r *Router) Cached(name string) (info api.TopicInfo, ok bool) {
 	if t == nil || !t.known {
 		return api.TopicInfo{}, false
 	}
+	t.used.Store(time.Now().UnixNano())
 	return t.info, true
 }
 
@@ -303,9 +306,6 @@ func (r *Router) Err() error {
 // Refresh refreshes everything that is known and waits for it.
 func (r *Router) Refresh(ctx context.Context) error {
 	r.mu.Lock()
-	for _, t := range r.mu.topics {
-		t.stale = true
-	}
 	ticket := r.wantLocked(nil)
 	r.mu.Unlock()
 	return r.wait(ctx, ticket)
