@@ -1,0 +1,192 @@
+package mq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/raftmq/mq/cluster"
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/route"
+	"github.com/raftmq/mq/internal/topic"
+	"github.com/raftmq/mq/transport"
+)
+
+// Broker stores records and serves them, to this program directly and, with
+// BrokerConfig.Listen, to others over gRPC. It is an Endpoint. Safe for
+// concurrent use.
+//
+// It is a guest in the process: it installs no signal handler, prints nothing
+// and never exits. One thing it can't do for its host: when the disk fails or
+// fills up entirely the raft engine panics rather than acknowledge what it can't
+// keep. MinFreeBytes stops before that.
+type Broker struct {
+	cfg     BrokerConfig
+	metrics *metrics
+
+	// Opened in this order, closed in the other.
+	listener net.Listener
+	node     *cluster.Node
+	route    *route.Router
+	server   *transport.Server // nil without Listen
+
+	done     chan struct{}
+	stopping sync.Mutex // held by a Shutdown; a second one waits
+	state    struct {
+		sync.Mutex
+		closed bool
+		err    error
+	}
+}
+
+// OpenBroker starts a broker. It returns when the broker's local parts are up;
+// a lone broker then serves, one of several may still wait for the others, see
+// WaitReady. ctx bounds the start only.
+//
+// Errors: ErrInvalidConfig, ErrDirInUse, ErrForeignDir, ErrNewerFormat,
+// ErrCorruptLog (it names the file), ErrAddrInUse, and ctx's.
+func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("mq: open broker: %w", err), b.Close())
+		}
+	}()
+	if cfg.Listen != "" {
+		if b.listener, err = transport.Listen(ctx, cfg.Listen); err != nil {
+			return nil, err
+		}
+	}
+	if b.node, err = cluster.Open(ctx, cfg.cluster(b.advertised())); err != nil {
+		return nil, err
+	}
+	if !b.Durable() {
+		cfg.Logger.Warn("broker keeps everything in memory: records are lost when it closes")
+	}
+	b.metrics = newMetrics(b)
+	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Logger: cfg.Logger})
+	if b.listener != nil {
+		b.server, err = transport.Serve(b.node, transport.ServerConfig{
+			Listener: b.listener, TLS: cfg.TLS,
+			MaxBatchBytes: topic.MaxBatchBytes, Observe: b.metrics.observe,
+		})
+	}
+	return b, err
+}
+
+func (c BrokerConfig) cluster(addr string) cluster.Config {
+	return cluster.Config{
+		BrokerID: c.ID, Dir: c.DataDir, Addr: addr, Logger: c.Logger,
+		DisableAutoCreate: c.DisableAutoCreate, DefaultPartitions: int32(c.DefaultPartitions),
+		MaxMemory: c.MaxMemory, InFlightBytes: c.MaxInFlightBytes, MinFreeBytes: c.MinFreeBytes,
+		RetentionInterval: c.RetentionInterval,
+	}
+}
+
+// advertised is the address that clients elsewhere are told.
+func (b *Broker) advertised() string {
+	if b.cfg.Advertise != "" || b.listener == nil {
+		return b.cfg.Advertise
+	}
+	return b.listener.Addr().String()
+}
+
+// WaitReady waits until every partition on this broker has a leader. The error
+// says what is missing.
+func (b *Broker) WaitReady(ctx context.Context) error {
+	if b.isClosed() {
+		return ErrClosed
+	}
+	return b.node.WaitReady(ctx)
+}
+
+// Addr is the address that gRPC is served on, "" without a listener.
+func (b *Broker) Addr() string {
+	if b.listener == nil {
+		return ""
+	}
+	return b.listener.Addr().String()
+}
+
+// Durable reports whether an acknowledged record survives a power cut: true
+// with a DataDir.
+func (b *Broker) Durable() bool { return b.cfg.DataDir != "" }
+
+// MetricsHandler serves the broker's metrics in the Prometheus text format. The
+// caller mounts it. Metrics are in a registry of their own: several brokers in
+// one process do not clash.
+func (b *Broker) MetricsHandler() http.Handler { return b.metrics.handler() }
+
+// Shutdown lets requests under way finish, answers no new ones, makes everything
+// durable and closes the broker. When ctx ends first it closes at once what is
+// left, and the error says so; nothing acknowledged is lost either way.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.stopping.Lock()
+	defer b.stopping.Unlock()
+	if b.isClosed() {
+		return b.closeError()
+	}
+	var errs []error
+	if b.server != nil {
+		errs = append(errs, b.server.Shutdown(ctx))
+	} else if b.listener != nil {
+		errs = append(errs, b.listener.Close())
+	}
+	if b.route != nil {
+		errs = append(errs, b.route.Close())
+	}
+	if b.node != nil {
+		errs = append(errs, b.node.Close())
+	}
+	err := errors.Join(errs...)
+	b.state.Lock()
+	b.state.closed, b.state.err = true, err
+	b.state.Unlock()
+	close(b.done)
+	return err
+}
+
+// Close is Shutdown within CloseTimeout. It may be called more than once and
+// then returns what the first call did.
+func (b *Broker) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CloseTimeout)
+	defer cancel()
+	return b.Shutdown(ctx)
+}
+
+// Done is closed when the broker has closed.
+func (b *Broker) Done() <-chan struct{} { return b.done }
+
+// Err is nil until Done is closed, then what closing gave, or ErrClosed.
+func (b *Broker) Err() error {
+	select {
+	case <-b.done:
+	default:
+		return nil
+	}
+	if err := b.closeError(); err != nil {
+		return err
+	}
+	return mqerr.ErrClosed
+}
+
+func (b *Broker) isClosed() bool {
+	b.state.Lock()
+	defer b.state.Unlock()
+	return b.state.closed
+}
+
+func (b *Broker) closeError() error {
+	b.state.Lock()
+	defer b.state.Unlock()
+	return b.state.err
+}
+
+func (b *Broker) router() *route.Router { return b.route }

@@ -1,0 +1,188 @@
+package mq
+
+import (
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// metrics exports a broker's numbers to Prometheus from a registry of its own.
+// Names begin with mq_, have base units, and counters end in _total.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	errors   *prometheus.CounterVec
+}
+
+func newMetrics(b *Broker) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mq_request_duration_seconds", Help: "Time to answer a gRPC request, by method.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9), // 100 µs to 6.5 s
+		}, []string{"method"}),
+		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mq_request_errors_total", Help: "gRPC requests that failed as a whole, by method and reason.",
+		}, []string{"method", "reason"}),
+	}
+	// Registering can only fail for a name given twice, which is a fault here.
+	m.registry.MustRegister(m.requests, m.errors, &brokerCollector{b: b, started: time.Now()})
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// observe implements transport.ServerConfig.Observe.
+func (m *metrics) observe(method string, took time.Duration, err error) {
+	m.requests.WithLabelValues(method).Observe(took.Seconds())
+	if err != nil {
+		reason := "OTHER"
+		if e := mqerr.Of(err); e != nil && e.Reason() != "" {
+			reason = e.Reason()
+		}
+		m.errors.WithLabelValues(method, reason).Inc()
+	}
+}
+
+// brokerCollector turns Stats into metrics at each scrape.
+type brokerCollector struct {
+	b       *Broker
+	started time.Time
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var partitionLabels = []string{"topic", "partition"}
+
+var (
+	descInfo          = desc("mq_build_info", "Version of mq and Go; always 1.", "version", "goversion")
+	descStart         = desc("mq_start_time_seconds", "When the broker was opened, in seconds since 1970.")
+	descTopics        = desc("mq_cluster_topics", "Topics with a partition on this broker.")
+	descPartitions    = desc("mq_cluster_partitions", "Partitions on this broker.")
+	descLeaderless    = desc("mq_cluster_leaderless_partitions", "Partitions on this broker without a leader here.")
+	descHigh          = desc("mq_partition_high_watermark", "Next offset of a partition.", partitionLabels...)
+	descLow           = desc("mq_partition_start_offset", "Oldest readable offset of a partition.", partitionLabels...)
+	descSize          = desc("mq_partition_size_bytes", "Bytes of a partition's records.", partitionLabels...)
+	descLeader        = desc("mq_partition_leader", "1 when this broker leads the partition.", partitionLabels...)
+	descProduced      = desc("mq_produce_records_total", "Records appended.", "topic")
+	descProducedBytes = desc("mq_produce_bytes_total", "Bytes of record batches appended.", "topic")
+	descFetched       = desc("mq_fetch_records_total", "Records fetched.", "topic")
+	descFetchedBytes  = desc("mq_fetch_bytes_total", "Bytes of record batches fetched.", "topic")
+	descDuplicates    = desc("mq_produce_duplicates_total", "Batches sent again and not appended twice.", "topic")
+	descRefused       = desc("mq_produce_refused_total", "Batches refused before they were replicated.")
+	descInFlight      = desc("mq_requests_in_flight", "gRPC requests not answered yet.")
+	descInFlightBytes = desc("mq_produce_in_flight_bytes", "Bytes on their way to the raft log.")
+	descConnections   = desc("mq_connections", "Open gRPC connections.")
+	descLeaderChanges = desc("mq_raft_leader_changes_total", "Partitions that lost their leader.")
+	descSnapshots     = desc("mq_raft_snapshots_total", "Times a raft log was cut.")
+	descRaftLog       = desc("mq_raft_log_bytes", "Raft log that a restart would read again.")
+	descStorage       = desc("mq_storage_bytes", "Bytes used by the store.")
+	descFsyncs        = desc("mq_storage_fsyncs_total", "Fsyncs of the store.")
+	descFsyncSeconds  = desc("mq_storage_fsync_seconds_total", "Time spent in fsyncs of the store.")
+	descL0            = desc("mq_storage_l0_files", "Store files not sorted into levels yet.")
+	descDiskFree      = desc("mq_storage_disk_free_bytes", "Free bytes on the disk of the data directory.")
+	descReadOnly      = desc("mq_storage_read_only", "1 while the broker refuses to append for lack of space.")
+)
+
+// Describe implements prometheus.Collector. It sends nothing: which topics there
+// are is not known in advance, so the collector is unchecked.
+func (c *brokerCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descInfo, 1, Version(), runtime.Version())
+	gauge(descStart, float64(c.started.UnixMilli())/1000)
+	s := c.b.Stats()
+	type sums struct{ records, bytes, outRecords, outBytes, duplicates int64 }
+	topics := map[string]*sums{}
+	leaderless := 0
+	for _, p := range s.Partitions {
+		t := topics[p.Topic]
+		if t == nil {
+			t = &sums{}
+			topics[p.Topic] = t
+		}
+		t.records += p.RecordsIn
+		t.bytes += p.BytesIn
+		t.outRecords += p.RecordsOut
+		t.outBytes += p.BytesOut
+		t.duplicates += p.Duplicates
+		labels := []string{p.Topic, strconv.Itoa(int(p.Partition))}
+		leads := 0.0
+		if p.Leader {
+			leads = 1
+			gauge(descHigh, float64(p.HighWatermark), labels...)
+			gauge(descLow, float64(p.LogStart), labels...)
+			gauge(descSize, float64(p.SizeBytes), labels...)
+		} else {
+			leaderless++
+		}
+		gauge(descLeader, leads, labels...)
+	}
+	for name, t := range topics {
+		counter(descProduced, t.records, name)
+		counter(descProducedBytes, t.bytes, name)
+		counter(descFetched, t.outRecords, name)
+		counter(descFetchedBytes, t.outBytes, name)
+		counter(descDuplicates, t.duplicates, name)
+	}
+	gauge(descTopics, float64(len(topics)))
+	gauge(descPartitions, float64(len(s.Partitions)))
+	gauge(descLeaderless, float64(leaderless))
+	counter(descRefused, s.ProduceRefused)
+	gauge(descInFlight, float64(s.RequestsInFlight))
+	gauge(descInFlightBytes, float64(s.InFlightBytes))
+	gauge(descConnections, float64(s.Connections))
+	counter(descLeaderChanges, s.LeaderChanges)
+	counter(descSnapshots, s.RaftSnapshots)
+	gauge(descRaftLog, float64(s.RaftLogBytes))
+	gauge(descStorage, float64(s.StorageBytes))
+	counter(descFsyncs, s.StorageFsyncs)
+	gauge(descL0, float64(s.StorageL0Files))
+	ch <- prometheus.MustNewConstMetric(descFsyncSeconds, prometheus.CounterValue, s.StorageFsyncTime.Seconds())
+	if s.DiskFreeBytes >= 0 {
+		gauge(descDiskFree, float64(s.DiskFreeBytes))
+	}
+	fenced := 0.0
+	if s.Fenced != nil {
+		fenced = 1
+	}
+	gauge(descReadOnly, fenced)
+}
+
+// Version is this module's version as the build recorded it, "devel" when it
+// was built from a working copy.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "devel"
+	}
+	if info.Main.Path == modulePath && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == modulePath {
+			return dep.Version
+		}
+	}
+	return "devel"
+}
+
+const modulePath = "github.com/raftmq/mq"
