@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 
@@ -35,7 +36,7 @@ type splice struct {
 // the batch until the writer has placed it.
 type op struct {
 	kind      kind
-	id        replicaID
+	id        nodeID
 	state     pb.State
 	index     uint64 // of the first entry, of a snapshot, of kindRemoveTo
 	record    []byte // marshalled bootstrap or snapshot
@@ -48,7 +49,7 @@ type op struct {
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
 
 // begin starts a frame and returns where it starts in buf.
-func (b *batch) begin(k kind, id replicaID) int {
+func (b *batch) begin(k kind, id nodeID) int {
 	start := len(b.buf)
 	b.buf = append(b.buf, 0, 0, 0, 0, 0, 0, 0, 0, byte(k))
 	b.buf = binary.AppendUvarint(b.buf, id.shard)
@@ -79,7 +80,7 @@ func (b *batch) end(start int, payload []byte) loc {
 	return at
 }
 
-func (b *batch) addState(id replicaID, st pb.State) {
+func (b *batch) addState(id nodeID, st pb.State) {
 	start := b.begin(kindState, id)
 	b.buf = appendState(b.buf, st)
 	b.end(start, nil)
@@ -87,7 +88,7 @@ func (b *batch) addState(id replicaID, st pb.State) {
 }
 
 // addSnapshot adds a record of kind kindSnapshot or kindInstall.
-func (b *batch) addSnapshot(k kind, id replicaID, ss *pb.Snapshot) {
+func (b *batch) addSnapshot(k kind, id nodeID, ss *pb.Snapshot) {
 	record := pb.MustMarshal(ss)
 	start := b.begin(k, id)
 	b.buf = binary.AppendUvarint(b.buf, ss.Index)
@@ -95,27 +96,27 @@ func (b *batch) addSnapshot(k kind, id replicaID, ss *pb.Snapshot) {
 	b.ops = append(b.ops, op{kind: k, id: id, index: ss.Index, record: record})
 }
 
-func (b *batch) addBootstrap(id replicaID, bs *pb.Bootstrap) {
+func (b *batch) addBootstrap(id nodeID, bs *pb.Bootstrap) {
 	record := pb.MustMarshal(bs)
 	b.end(b.begin(kindBootstrap, id), record)
 	b.ops = append(b.ops, op{kind: kindBootstrap, id: id, record: record})
 }
 
-func (b *batch) addRemoveTo(id replicaID, index uint64) {
+func (b *batch) addRemoveTo(id nodeID, index uint64) {
 	start := b.begin(kindRemoveTo, id)
 	b.buf = binary.AppendUvarint(b.buf, index)
 	b.end(start, nil)
 	b.ops = append(b.ops, op{kind: kindRemoveTo, id: id, index: index})
 }
 
-func (b *batch) addRemoveReplica(id replicaID) {
+func (b *batch) addRemoveReplica(id nodeID) {
 	b.end(b.begin(kindRemoveReplica, id), nil)
 	b.ops = append(b.ops, op{kind: kindRemoveReplica, id: id})
 }
 
 // addEntries adds entries, which must follow each other without a gap. The
 // batch keeps their payloads until it is done.
-func (b *batch) addEntries(id replicaID, entries []pb.Entry) {
+func (b *batch) addEntries(id nodeID, entries []pb.Entry) {
 	o := op{kind: kindEntry, id: id, index: entries[0].Index, entries: entries, locs: make([]loc, 0, len(entries))}
 	for i := range entries {
 		start := b.begin(kindEntry, id)
@@ -127,7 +128,7 @@ func (b *batch) addEntries(id replicaID, entries []pb.Entry) {
 
 // addCarried adds a copy of an entry that is in segment from. body is the body
 // of the frame it has there.
-func (b *batch) addCarried(id replicaID, from, index uint64, body []byte) {
+func (b *batch) addCarried(id nodeID, from, index uint64, body []byte) {
 	start := b.begin(kindCarried, id)
 	b.buf = binary.AppendUvarint(b.buf, from)
 	at := b.end(start, body)
@@ -154,9 +155,9 @@ func opOf(p placed) (op, error) {
 		o.state = r.state()
 	case kindSnapshot, kindInstall:
 		o.index = r.uvarint()
-		o.record, r.b = r.b, nil
+		o.record, r.b = bytes.Clone(r.b), nil
 	case kindBootstrap:
-		o.record, r.b = r.b, nil
+		o.record, r.b = bytes.Clone(r.b), nil
 	case kindRemoveTo:
 		o.index = r.uvarint()
 	case kindRemoveReplica:

@@ -10,10 +10,10 @@ import (
 
 // A frame is one record of the log:
 //
-//	 0  crc   uint32  CRC-32C of the rest of the frame
-//	 4  size  uint32  bytes of the body
-//	 8  kind  uint8
-//	 9  body          shard id and replica id as uvarints, then what kind says
+//	0  crc   uint32  CRC-32C of the rest of the frame
+//	4  size  uint32  bytes of the body
+//	8  kind  uint8
+//	9  body          shard id and replica id as uvarints, then what kind says
 //
 // Fixed-width numbers are little-endian everywhere in the log.
 const frameHeaderSize = 9
@@ -50,13 +50,13 @@ const (
 // processors have an instruction for.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// replicaID names the replica a frame is about.
-type replicaID struct{ shard, replica uint64 }
+// nodeID names the replica a frame is about.
+type nodeID struct{ shard, replica uint64 }
 
 // frame is a decoded frame. body aliases the buffer it was decoded from.
 type frame struct {
 	kind kind
-	id   replicaID
+	id   nodeID
 	body []byte
 	crc  uint32
 }
@@ -83,7 +83,7 @@ func decodeFrame(b []byte) (f frame, size int, err error) {
 	}
 	r := reader{b: b[frameHeaderSize:size]}
 	f.kind = kind(b[8])
-	f.id = replicaID{r.uvarint(), r.uvarint()}
+	f.id = nodeID{r.uvarint(), r.uvarint()}
 	f.body = r.b
 	if r.bad {
 		return frame{}, 0, errFrameBody

@@ -14,7 +14,7 @@ import (
 // one exception, facts that may be lost in a crash, is what dirty is for.
 type index struct {
 	mu       sync.Mutex // held for work in memory only
-	replicas map[replicaID]*replica
+	replicas map[nodeID]*replica
 	dirty    []*replica // have facts that are not in the log yet
 	window   window
 	entries  int64 // live entries of all replicas
@@ -23,7 +23,7 @@ type index struct {
 
 // replica is what the log knows about one replica.
 type replica struct {
-	id        replicaID
+	id        nodeID
 	boot      []byte // marshalled pb.Bootstrap, nil when there is none
 	snap      []byte // marshalled pb.Snapshot, nil when there is none
 	snapIndex uint64
@@ -50,11 +50,11 @@ type run struct {
 }
 
 func newIndex(budget int64) *index {
-	return &index{replicas: make(map[replicaID]*replica), window: newWindow(budget)}
+	return &index{replicas: make(map[nodeID]*replica), window: newWindow(budget)}
 }
 
 // at returns the replica, new if it isn't known.
-func (x *index) at(id replicaID) *replica {
+func (x *index) at(id nodeID) *replica {
 	r := x.replicas[id]
 	if r == nil {
 		r = &replica{id: id}

@@ -56,11 +56,16 @@ type segment struct {
 	// reads guards r, which is opened for the first reader.
 	reads sync.Mutex
 	r     vfs.File
+	// locating is held while the whole file is read to find its entries.
+	locating sync.Mutex
 
 	// Guarded by index.mu.
 	runs    int   // how many runs of entries are here; 0 means the file can go
 	live    int64 // about how many bytes they take
 	located bool  // their locs are known
+	// inherited says that the checkpoint that was read when the log was opened
+	// names this segment, so that it must stay until there is a newer one.
+	inherited bool
 }
 
 func segmentName(number uint64) string { return fmt.Sprintf("%010d.seg", number) }

@@ -1,0 +1,151 @@
+package raftlog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	pb "github.com/lni/dragonboat/v4/raftpb"
+)
+
+// inherited is a decoded kindReplica frame: what a new segment inherits about
+// one replica from the segments before it.
+//
+//	flags      uvarint  hasState, hasBoot, hasSnap
+//	state      uvarints term, vote, commit   if hasState
+//	bootstrap  bytes                         if hasBoot
+//	snapshot   uvarint index, bytes          if hasSnap
+//	removedTo  uvarint
+//	last       uvarint
+//	runs       uvarint count, then each as uvarints
+//	           segment number, first index, count, bytes
+type inherited struct {
+	hasState  bool
+	state     pb.State
+	boot      []byte
+	snap      []byte
+	snapIndex uint64
+	removedTo uint64
+	last      uint64
+	runs      []inheritedRun
+}
+
+type inheritedRun struct {
+	segment, first, count, bytes uint64
+}
+
+// Flags of a kindReplica frame. The numbers are part of the format.
+const (
+	hasState = 1 << iota
+	hasBoot
+	hasSnap
+)
+
+// checkpoint is what the index says about all replicas, as the frames of a
+// group.
+func (x *index) checkpoint() *batch {
+	b := newBatch()
+	for id, r := range x.replicas {
+		start := b.begin(kindReplica, id)
+		b.buf = r.appendInherited(b.buf)
+		b.end(start, nil)
+	}
+	return b
+}
+
+func (r *replica) appendInherited(b []byte) []byte {
+	flags := uint64(0)
+	if r.hasState {
+		flags |= hasState
+	}
+	if r.boot != nil {
+		flags |= hasBoot
+	}
+	if r.snap != nil {
+		flags |= hasSnap
+	}
+	b = binary.AppendUvarint(b, flags)
+	if r.hasState {
+		b = appendState(b, r.state)
+	}
+	if r.boot != nil {
+		b = appendBytes(b, r.boot)
+	}
+	if r.snap != nil {
+		b = appendBytes(binary.AppendUvarint(b, r.snapIndex), r.snap)
+	}
+	b = binary.AppendUvarint(b, r.removedTo)
+	b = binary.AppendUvarint(b, r.last)
+	b = binary.AppendUvarint(b, uint64(len(r.runs)))
+	for _, t := range r.runs {
+		b = binary.AppendUvarint(b, t.seg.number)
+		b = binary.AppendUvarint(b, t.first)
+		b = binary.AppendUvarint(b, t.last-t.first+1)
+		b = binary.AppendUvarint(b, uint64(t.bytes))
+	}
+	return b
+}
+
+func appendBytes(b, v []byte) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
+}
+
+func (r *reader) inherited() *inherited {
+	in := &inherited{}
+	flags := r.uvarint()
+	if flags&hasState != 0 {
+		in.hasState, in.state = true, r.state()
+	}
+	if flags&hasBoot != 0 {
+		in.boot = bytes.Clone(r.bytes())
+	}
+	if flags&hasSnap != 0 {
+		in.snapIndex, in.snap = r.uvarint(), bytes.Clone(r.bytes())
+	}
+	in.removedTo, in.last = r.uvarint(), r.uvarint()
+	n := r.uvarint()
+	if r.bad || n > uint64(len(r.b))/4 { // a run takes at least 4 bytes
+		r.bad = r.bad || n > 0
+		return in
+	}
+	for range n {
+		in.runs = append(in.runs, inheritedRun{r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()})
+	}
+	return in
+}
+
+// inherit puts a replica of a checkpoint into the index. segments are the files
+// there are.
+func (x *index) inherit(id nodeID, in *inherited, segments map[uint64]*segment) error {
+	if x.replicas[id] != nil {
+		return fmt.Errorf("checkpoint has shard %d replica %d twice", id.shard, id.replica)
+	}
+	r := x.at(id)
+	r.hasState, r.state = in.hasState, in.state
+	r.boot, r.snap, r.snapIndex = in.boot, in.snap, in.snapIndex
+	r.removedTo, r.last = in.removedTo, in.last
+	next := uint64(0)
+	for _, t := range in.runs {
+		if t.count == 0 || next > 0 && t.first != next || t.first+t.count-1 > in.last || t.first+t.count < t.first {
+			return fmt.Errorf("checkpoint has a gap in the entries of shard %d replica %d", id.shard, id.replica)
+		}
+		next = t.first + t.count
+		seg := segments[t.segment]
+		if seg == nil {
+			return &missingSegment{t.segment}
+		}
+		r.runs = append(r.runs, run{seg: seg, first: t.first, last: next - 1})
+		seg.runs++
+		seg.inherited = true
+		x.account(&r.runs[len(r.runs)-1], int64(t.bytes), int64(t.count))
+	}
+	if next > 0 && next != in.last+1 {
+		return fmt.Errorf("checkpoint has a gap in the entries of shard %d replica %d", id.shard, id.replica)
+	}
+	return nil
+}
+
+// missingSegment is a segment that a checkpoint knows and the directory doesn't.
+type missingSegment struct{ number uint64 }
+
+func (e *missingSegment) Error() string { return "segment " + segmentName(e.number) + " is missing" }

@@ -1,0 +1,140 @@
+package raftlog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lni/vfs"
+
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// Log is an open log. It implements raftio.ILogDB; its methods are safe for
+// concurrent use.
+type Log struct {
+	opts  Options
+	fs    vfs.FS
+	dir   string
+	id    logID
+	index *index
+	prep  *preparer
+	tail  tail // of the writer
+
+	// ctx ends when the log is closed or given up; all goroutines end with it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	queue struct {
+		sync.Mutex
+		batches []*batch // wait for the writer; bounded by the number of callers
+	}
+	wake    chan struct{} // holds one token when the writer has something to do
+	dirtied chan struct{} // holds one token when the index has facts to write
+	closing chan struct{} // closed by Close: the writer finishes and ends
+
+	failOnce sync.Once
+	failed   chan struct{} // closed when err is set
+	err      error
+
+	closeOnce   sync.Once
+	releaseOnce sync.Once
+	released    chan struct{} // closed by Release: failed calls return
+
+	counters counters
+}
+
+// counters are what Stats reports and nothing else depends on.
+type counters struct {
+	syncs, groups, bytes, saved, carried, readBack atomic.Int64
+}
+
+// fail makes the log refuse everything from now on. The first error counts.
+func (l *Log) fail(err error) {
+	l.failOnce.Do(func() {
+		l.err = err
+		close(l.failed)
+		l.cancel()
+		l.opts.Logger.Error("raft log failed, nothing is acknowledged any more", "err", err)
+		if l.opts.OnFailure != nil {
+			l.opts.OnFailure(err)
+		}
+	})
+}
+
+// Err is why the log refuses to work, nil while it works.
+func (l *Log) Err() error {
+	select {
+	case <-l.failed:
+		return l.err
+	default:
+		return nil
+	}
+}
+
+// hold is how a call ends on whose error the library would panic: an owner that
+// asked to be told of failures says with Release when errors may be seen.
+func (l *Log) hold(err error) error {
+	if l.opts.OnFailure != nil {
+		<-l.released
+	}
+	return err
+}
+
+// Release lets the calls return that a failed log, or a full disk, holds back:
+// with an error, like all that follow. A log that works is given up by it.
+func (l *Log) Release() {
+	l.releaseOnce.Do(func() { close(l.released) })
+	l.fail(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed))
+}
+
+// submit hands b to the writer and waits until it is on stable storage and
+// applied to the index. Its error is the log's: the outcome is unknown.
+func (l *Log) submit(b *batch) error {
+	l.queue.Lock()
+	l.queue.batches = append(l.queue.batches, b)
+	l.queue.Unlock()
+	l.poke()
+	select {
+	case <-b.done:
+		return nil
+	case <-l.failed:
+		return l.Err()
+	}
+}
+
+// poke tells the writer to look.
+func (l *Log) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // the token is there
+	}
+}
+
+// Close implements raftio.ILogDB. It writes what is not in the log yet. Its
+// error is always nil, because the library panics on others; failures go to
+// OnFailure and Err.
+func (l *Log) Close() error {
+	l.closeOnce.Do(func() {
+		close(l.closing)
+		l.releaseOnce.Do(func() { close(l.released) })
+		l.wg.Wait() // the writer cancels ctx when it has finished
+		l.closeFiles()
+	})
+	return nil
+}
+
+// closeFiles closes what the goroutines left open.
+func (l *Log) closeFiles() {
+	l.tail.seg.closeFiles()
+	for _, s := range l.tail.sealed {
+		s.closeFiles()
+	}
+	l.prep.mu.Lock()
+	defer l.prep.mu.Unlock()
+	for _, s := range l.prep.mu.dead {
+		s.closeFiles()
+	}
+}

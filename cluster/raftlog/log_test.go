@@ -1,0 +1,120 @@
+package raftlog_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/lni/dragonboat/v4/raftio"
+	pb "github.com/lni/dragonboat/v4/raftpb"
+	"github.com/lni/vfs"
+
+	"github.com/raftmq/mq/cluster/raftlog"
+)
+
+// open opens a log with small segments, and closes it when the test ends.
+func open(t testing.TB, o raftlog.Options) *raftlog.Log {
+	t.Helper()
+	l, err := raftlog.Open("/log", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func memory() raftlog.Options {
+	return raftlog.Options{FS: vfs.NewMem(), SegmentBytes: 16 << 10, FlushInterval: -1}
+}
+
+// update is a proposal of n entries from index first on, committed before.
+func update(shard, first uint64, n, size int) pb.Update {
+	u := pb.Update{ShardID: shard, ReplicaID: 1, State: pb.State{Term: 1, Vote: 1, Commit: first - 1}}
+	for i := range uint64(n) {
+		u.EntriesToSave = append(u.EntriesToSave, pb.Entry{Term: 1, Index: first + i, Cmd: payload(shard, first+i, size)})
+	}
+	return u
+}
+
+// payload is what entry i of a shard holds.
+func payload(shard, i uint64, size int) []byte {
+	b := make([]byte, size)
+	copy(b, fmt.Sprintf("%d/%d.", shard, i))
+	for k := 16; k < size; k++ {
+		b[k] = byte(uint64(k)*i + shard)
+	}
+	return b
+}
+
+func save(t testing.TB, l raftio.ILogDB, us ...pb.Update) {
+	t.Helper()
+	if err := l.SaveRaftState(us, 1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// has checks that the log of a shard is entries first..last, each as update
+// makes them.
+func has(t testing.TB, l raftio.ILogDB, shard, first, last uint64, size int) {
+	t.Helper()
+	ents, _, err := l.IterateEntries(nil, 0, shard, 1, first, last+2, math.MaxUint64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uint64(len(ents)) != last-first+1 {
+		t.Fatalf("shard %d has %d entries from %d on, want up to %d", shard, len(ents), first, last)
+	}
+	for i, e := range ents {
+		if e.Index != first+uint64(i) || string(e.Cmd) != string(payload(shard, e.Index, size)) {
+			t.Fatalf("shard %d entry %d: got index %d, payload %.20q", shard, first+uint64(i), e.Index, e.Cmd)
+		}
+	}
+}
+
+func TestWhatWasSavedIsThereAfterReopening(t *testing.T) {
+	t.Parallel()
+	o := memory()
+	l := open(t, o)
+	for i := range uint64(200) {
+		save(t, l, update(1, 1+2*i, 2, 100), update(2, 1+i, 1, 300))
+	}
+	has(t, l, 1, 1, 400, 100)
+	l.Close()
+	for range 3 {
+		l = open(t, o)
+		has(t, l, 1, 1, 400, 100)
+		has(t, l, 2, 1, 200, 300)
+		l.Close()
+	}
+}
+
+func TestLogIsTruncatedBySegments(t *testing.T) {
+	t.Parallel()
+	o := memory()
+	o.MemoryBudget = 4 << 10
+	l := open(t, o)
+	for i := range uint64(2000) {
+		save(t, l, update(1, 1+i, 1, 500))
+		if i > 20 && i%10 == 0 {
+			if err := l.RemoveEntriesTo(1, 1, i-20); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := l.Stats()
+	if s.DiskBytes > 10*o.SegmentBytes {
+		t.Errorf("log of 1 MB takes %d bytes", s.DiskBytes)
+	}
+	if s.MemoryBytes > o.MemoryBudget {
+		t.Errorf("%d bytes in memory", s.MemoryBytes)
+	}
+	has(t, l, 1, 1980, 2000, 500)
+	l.Close()
+	l = open(t, o)
+	has(t, l, 1, 1980, 2000, 500)
+}
+
+var _ = errors.Is
+var _ = time.Now

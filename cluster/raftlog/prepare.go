@@ -1,0 +1,300 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/lni/vfs"
+
+	"github.com/raftmq/mq/internal/clock"
+)
+
+// diskFullRetry is the wait between two tries to prepare a segment on a full
+// disk.
+const diskFullRetry = 500 * time.Millisecond
+
+// firstSegmentBytes is the size of the first segment. Each further one is twice
+// as large, up to Options.SegmentBytes, so that a broker with little to do
+// does not take much of the disk.
+const firstSegmentBytes = 1 << 20
+
+// zeroChunk is how much of a new file is written at a time.
+const zeroChunk = 1 << 20
+
+// preparer has the next segment ready before the writer needs it, made of a
+// segment that was retired or of new blocks, and removes retired segments. One
+// goroutine runs it.
+type preparer struct {
+	fs     vfs.FS
+	dir    string
+	log    logID
+	limit  int64 // Options.SegmentBytes
+	clock  clock.Clock
+	logger *slog.Logger
+	fail   func(error) // the log is broken
+
+	want    chan int64    // the writer asks for a segment of at least so many bytes
+	give    chan *segment // and gets it
+	retired chan struct{} // holds one token when there is something in dead
+
+	mu struct {
+		sync.Mutex
+		dead []*segment // nothing in them counts any more
+	}
+
+	bytes atomic.Int64 // size of all files of the log
+	files atomic.Int64 // number of files of the log
+	full  atomic.Bool  // the disk is too full for the next segment
+}
+
+// run prepares segment number next and those after it until ctx ends.
+func (p *preparer) run(ctx context.Context, next uint64, size int64) {
+	var spare *segment
+	defer func() {
+		if spare != nil {
+			spare.closeFiles()
+		}
+	}()
+	for {
+		if spare == nil {
+			if spare = p.insist(ctx, next, size); spare == nil {
+				return
+			}
+		}
+		p.sweep(1)
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.retired:
+		case n := <-p.want:
+			if spare.size < n {
+				spare.closeFiles()
+				p.forget(spare)
+				if spare = p.insist(ctx, next, n); spare == nil {
+					return
+				}
+			}
+			select {
+			case p.give <- spare:
+			case <-ctx.Done():
+				return
+			}
+			size = min(max(size, 2*spare.size), p.limit)
+			spare, next = nil, next+1
+		}
+	}
+}
+
+// next takes the prepared segment, which holds at least n bytes. It returns nil
+// when ctx ends first.
+func (p *preparer) next(ctx context.Context, n int64) *segment {
+	select {
+	case p.want <- n:
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case s := <-p.give:
+		return s
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// retire hands over segments in which nothing counts any more.
+func (p *preparer) retire(segments []*segment) {
+	if len(segments) == 0 {
+		return
+	}
+	p.mu.Lock()
+	p.mu.dead = append(p.mu.dead, segments...)
+	p.mu.Unlock()
+	select {
+	case p.retired <- struct{}{}:
+	default: // the token is there
+	}
+}
+
+// insist prepares a segment however long the disk stays full. It returns nil
+// when ctx ends or the log is broken.
+func (p *preparer) insist(ctx context.Context, number uint64, size int64) *segment {
+	for {
+		s, err := p.prepare(number, size)
+		if err == nil {
+			p.full.Store(false)
+			return s
+		}
+		if !isDiskFull(err) {
+			p.fail(fmt.Errorf("raftlog: prepare segment %d: %w", number, err))
+			return nil
+		}
+		if !p.full.Swap(true) {
+			p.logger.Warn("raft log: disk full, no room for the next segment", "segment", number, "bytes", size, "err", err)
+		}
+		p.sweep(0) // better than to keep it for later
+		if p.clock.Sleep(ctx, diskFullRetry) != nil {
+			return nil
+		}
+	}
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// prepare makes a segment: first under a name that recovery throws away, with
+// size and header on stable storage before it gets its own.
+func (p *preparer) prepare(number uint64, size int64) (*segment, error) {
+	size = max(size, minSegmentBytes)
+	if size > maxSegmentBytes {
+		return nil, fmt.Errorf("raftlog: a segment of %d bytes is too large", size)
+	}
+	s := &segment{fs: p.fs, number: number, size: size, located: true}
+	s.path = p.fs.PathJoin(p.dir, segmentName(number))
+	tmp := p.fs.PathJoin(p.dir, fmt.Sprintf("%010d.tmp", number))
+	f, err := p.blank(tmp, size)
+	if err != nil {
+		return nil, err
+	}
+	header, chain := putSegmentHeader(p.log, number, size)
+	s.chain = chain
+	_, err = f.WriteAt(header, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		s.w, err = p.fs.ReuseForWrite(tmp, s.path)
+	}
+	if err == nil {
+		err = syncDir(p.fs, p.dir)
+	}
+	if err != nil {
+		s.closeFiles()
+		p.discard(tmp)
+		p.forget(s)
+		return nil, err
+	}
+	return s, nil
+}
+
+// blank gives a file of size bytes under the name tmp, open for writing: a
+// retired one or a new one full of zeros.
+func (p *preparer) blank(tmp string, size int64) (vfs.File, error) {
+	if old := p.recycle(size); old != nil {
+		f, err := p.fs.ReuseForWrite(old.path, tmp)
+		if err != nil {
+			p.forget(old)
+			return nil, err
+		}
+		// Under its old name the file must not be seen with what comes now.
+		if err := syncDir(p.fs, p.dir); err != nil {
+			_ = f.Close()
+			p.discard(tmp)
+			p.forget(old)
+			return nil, err
+		}
+		return f, nil
+	}
+	f, err := p.fs.Create(tmp)
+	if err != nil {
+		return nil, err
+	}
+	p.bytes.Add(size)
+	p.files.Add(1)
+	if err = reserve(f, size); err == nil {
+		err = zero(f, size)
+	}
+	if err != nil {
+		_ = f.Close()
+		p.discard(tmp)
+		p.forget(&segment{size: size})
+		return nil, err
+	}
+	return f, nil
+}
+
+// zero writes size zeros. It syncs as it goes, because one sync of everything
+// at the end would hold up those of the writer.
+func zero(f vfs.File, size int64) error {
+	b := make([]byte, min(zeroChunk, size))
+	for off := int64(0); off < size; off += int64(len(b)) {
+		b = b[:min(int64(len(b)), size-off)]
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		if err := datasync(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recycle takes a retired segment of just this size away from its readers.
+func (p *preparer) recycle(size int64) *segment {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, s := range p.mu.dead {
+		if s.size == size {
+			p.mu.dead = append(p.mu.dead[:i], p.mu.dead[i+1:]...)
+			s.evict()
+			return s
+		}
+	}
+	return nil
+}
+
+// sweep removes retired segments, all but the newest keep.
+func (p *preparer) sweep(keep int) {
+	p.mu.Lock()
+	n := max(0, len(p.mu.dead)-keep)
+	gone := append([]*segment(nil), p.mu.dead[:n]...)
+	p.mu.dead = append(p.mu.dead[:0], p.mu.dead[n:]...)
+	p.mu.Unlock()
+	for _, s := range gone {
+		s.evict()
+		p.discard(s.path)
+		p.forget(s)
+	}
+}
+
+// discard removes a file. What can't be removed is tried again when the log is
+// opened.
+func (p *preparer) discard(path string) {
+	if err := p.fs.Remove(path); err != nil {
+		p.logger.Debug("raft log: file not removed", "file", path, "err", err)
+	}
+}
+
+// forget takes a file out of the books.
+func (p *preparer) forget(s *segment) {
+	p.bytes.Add(-s.size)
+	p.files.Add(-1)
+}
+
+// evict waits until nobody reads the segment and closes its files.
+func (s *segment) evict() {
+	s.use.Lock()
+	defer s.use.Unlock()
+	s.closeFiles()
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
