@@ -33,6 +33,7 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 	}()
 	var deadline <-chan time.Time
 	for first := true; ; first = false {
+		grown := n.appendedTo(req)
 		resp, size, urgent := n.fetchOnce(req)
 		if urgent || size > 0 && size >= req.MinBytes || req.MaxWait <= 0 {
 			n.countFetched(resp)
@@ -46,19 +47,35 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 			deadline = timer.C
 			continue // what came before the watch
 		}
-		select {
-		case <-wake:
-		case <-changed:
-		case <-deadline:
-			resp, _, _ := n.fetchOnce(req)
-			n.countFetched(resp)
-			return resp, nil
-		case <-ctx.Done():
-			return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
-		case <-n.closing.Done():
-			return nil, fmt.Errorf("fetch: %w: the broker is stopping", mqerr.ErrLeaderNotAvailable)
+		// Reading again pays only when enough has come.
+		for again := false; !again; {
+			select {
+			case <-wake:
+				again = int64(size)+n.appendedTo(req)-grown >= int64(req.MinBytes)
+			case <-changed:
+				again = true
+			case <-deadline:
+				resp, _, _ := n.fetchOnce(req)
+				n.countFetched(resp)
+				return resp, nil
+			case <-ctx.Done():
+				return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+			case <-n.closing.Done():
+				return nil, fmt.Errorf("fetch: %w: the broker is stopping", mqerr.ErrLeaderNotAvailable)
+			}
 		}
 	}
+}
+
+// appendedTo sums the bytes ever appended to the partitions of a request, to
+// see how much they grew.
+func (n *Node) appendedTo(req *api.FetchRequest) (bytes int64) {
+	for i := range req.Partitions {
+		if f, err := n.find(req.Partitions[i].TopicPartition); err == nil {
+			bytes += f.part.traffic.bytesIn.Load()
+		}
+	}
+	return bytes
 }
 
 func (n *Node) watch(req *api.FetchRequest, wake chan struct{}) []*readers {

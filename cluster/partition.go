@@ -78,7 +78,8 @@ func (p *partition) begin() tx {
 type partitionTx struct {
 	p        *partition
 	batch    *storage.LogBatch
-	appended int
+	records  int
+	appended int // bytes
 }
 
 func (t *partitionTx) epoch() int32 { return t.batch.State().Epoch }
@@ -140,8 +141,8 @@ func (t *partitionTx) append(h header, body []byte) result {
 			t.p.oldestProducer.Store(now)
 		}
 	}
+	t.records += int(info.Count)
 	t.appended += len(body)
-	t.p.traffic.produced(int(info.Count), len(body))
 	return result{offset: first, logStart: st.Start}
 }
 
@@ -165,6 +166,8 @@ func (t *partitionTx) commit(applied uint64) error {
 		return err
 	}
 	t.p.resized(t.p.log.State().Bytes)
+	// Counted when readers can see it and before they are woken: see Fetch.
+	t.p.traffic.produced(t.records, t.appended)
 	t.p.readers.wake()
 	if t.appended > 0 {
 		t.p.grown(t.appended)

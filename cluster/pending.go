@@ -1,9 +1,12 @@
 package cluster
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/lni/dragonboat/v4"
+
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // proposal is a command on its way. done is called exactly once.
@@ -25,16 +28,16 @@ type pending struct {
 	}
 }
 
-// add registers a proposal. It fails when limit bytes are in flight already
-// (a single larger one is let through) or after close.
-func (p *pending) add(seq uint64, pr *proposal, limit int, full error) error {
+// add registers a proposal. It fails with ErrBusy when limit bytes are on their
+// way already (a single larger one is let through), and after close.
+func (p *pending) add(seq uint64, pr *proposal, limit int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.closed != nil {
 		return p.mu.closed
 	}
 	if p.mu.bytes > 0 && p.mu.bytes+pr.size > limit {
-		return full
+		return fmt.Errorf("%w: %d bytes are on their way to this partition", mqerr.ErrBusy, p.mu.bytes)
 	}
 	if p.mu.byID == nil {
 		p.mu.byID = make(map[uint64]*proposal)

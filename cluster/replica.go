@@ -117,7 +117,7 @@ func (r *replica) parked() {
 	r.lead.Store(&leadership{})
 	r.pend.close(
 		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, errParked),
-		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, errParked))
+		fmt.Errorf("%w: %w", mqerr.ErrLeaderNotAvailable, errParked))
 	r.node.changed.broadcast()
 }
 
@@ -148,9 +148,8 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 		done(res)
 	}
 	pr := &proposal{epoch: h.epoch, size: size, done: finish}
-	full := fmt.Errorf("%s: %w: %d bytes are on their way to this partition", r.name, mqerr.ErrBusy, n.cfg.PartitionInFlightBytes)
-	if err := r.pend.add(h.id.seq, pr, n.cfg.PartitionInFlightBytes, full); err != nil {
-		finish(refused(err))
+	if err := r.pend.add(h.id.seq, pr, n.cfg.PartitionInFlightBytes); err != nil {
+		finish(refused(fmt.Errorf("%s: %w", r.name, err)))
 		return
 	}
 	buf := n.commands.get()
@@ -227,7 +226,7 @@ func (r *replica) stop() {
 	r.stopped.Store(true)
 	r.pend.close(
 		fmt.Errorf("%s: %w: the broker is stopping", r.name, mqerr.ErrTimeout),
-		fmt.Errorf("%s: %w: the broker is stopping", r.name, mqerr.ErrLeaderNotAvailable))
+		fmt.Errorf("%w: the broker is stopping", mqerr.ErrLeaderNotAvailable))
 }
 
 // create implements statemachine.CreateOnDiskStateMachineFunc.
