@@ -1,18 +1,15 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/raftmq/mq/internal/api"
-	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/transport/internal/mqpb"
 	"github.com/raftmq/mq/transport/internal/wire"
 )
@@ -102,7 +99,7 @@ func (p *produceStream) hand(ctx context.Context, m *mqpb.ProduceRequest, bytes 
 }
 
 // answer sends answers until none can come any more, and returns why the
-// stream ends.
+// stream ends. An error of receiving ends it at once: grpc has told the client.
 func (p *produceStream) answer(received <-chan error) error {
 	var reason error
 	gone, draining := p.stream.Context().Done(), p.server.draining.Done()
@@ -125,11 +122,8 @@ func (p *produceStream) answer(received <-chan error) error {
 				return reason
 			}
 		case err := <-received:
-			if err != nil && reason == nil {
-				reason = unreadable(err)
-			}
-			if p.close() {
-				return reason
+			if err != nil || p.close() {
+				return cmp.Or(err, reason)
 			}
 		}
 	}
@@ -169,13 +163,4 @@ func (p *produceStream) close() (idle bool) {
 	defer p.mu.Unlock()
 	p.mu.closed = true
 	return p.mu.unanswered == 0
-}
-
-// unreadable is why a stream ends whose message grpc could not receive.
-func unreadable(err error) error {
-	st := status.Convert(err)
-	if st.Code() == codes.ResourceExhausted {
-		return fmt.Errorf("%w: %s", mqerr.ErrRecordTooLarge, st.Message())
-	}
-	return fmt.Errorf("%w: %s", mqerr.ErrInvalidRequest, st.Message())
 }

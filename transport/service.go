@@ -96,4 +96,3 @@ func (s *service) AddPartitions(ctx context.Context, m *mqpb.AddPartitionsReques
 func (s *service) TrimTopic(ctx context.Context, m *mqpb.TrimTopicRequest) (*mqpb.TrimTopicResponse, error) {
 	return answer(ctx, wire.TrimTopic, s.broker.TrimTopic, m)
 }
-

@@ -1,0 +1,210 @@
+package transporttest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// patience bounds every wait of a test; reaching it is a failure.
+const patience = 20 * time.Second
+
+// Run checks a door: newBroker makes the api.Broker in front of backend, and
+// cleans up with t.Cleanup.
+func Run(t *testing.T, newBroker func(t *testing.T, backend api.Broker) api.Broker) {
+	for _, m := range unaryMethods {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			m.run(t, newBroker)
+		})
+	}
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, newDoor)
+	}{
+		{"NilMeansAllAndEmptyMeansNone", testNilAndEmpty},
+		{"ProduceMovesEveryField", testProduceMovesEveryField},
+		{"ProduceMovesErrorOfWholeRequest", testProduceMovesErrors},
+		{"ProduceKeepsTheOrderOfCalls", testProduceKeepsOrder},
+		{"ProduceAnswersAsAppendsComplete", testProduceAnswersOutOfOrder},
+		{"ProduceWaitsForBusyBrokerUntilContextEnds", testProduceWaits},
+		{"ProduceAnswersWhenContextEndsAfterHandOver", testProduceOutlivesContext},
+		{"BatchesTravelUnchanged", testBytesUnchanged},
+		{"ManyCallersAtOnce", testManyCallers},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, newBroker)
+		})
+	}
+}
+
+type newDoor = func(t *testing.T, backend api.Broker) api.Broker
+
+// unaryMethod is a method of api.Broker that takes a request and returns an
+// answer, with its types erased.
+type unaryMethod struct {
+	name string
+	run  func(*testing.T, newDoor)
+}
+
+var unaryMethods = []unaryMethod{
+	unary("Metadata", api.Broker.Metadata, func(b *Backend) *func(context.Context, *api.MetadataRequest) (*api.MetadataResponse, error) {
+		return &b.MetadataFunc
+	}),
+	unary("Fetch", api.Broker.Fetch, func(b *Backend) *func(context.Context, *api.FetchRequest) (*api.FetchResponse, error) {
+		return &b.FetchFunc
+	}),
+	unary("ListOffsets", api.Broker.ListOffsets, func(b *Backend) *func(context.Context, *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error) {
+		return &b.ListOffsetsFunc
+	}),
+	unary("EpochEnds", api.Broker.EpochEnds, func(b *Backend) *func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
+		return &b.EpochEndsFunc
+	}),
+	unary("DescribeLogs", api.Broker.DescribeLogs, func(b *Backend) *func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
+		return &b.DescribeLogsFunc
+	}),
+	unary("InitProducer", api.Broker.InitProducer, func(b *Backend) *func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error) {
+		return &b.InitProducerFunc
+	}),
+	unary("CommitOffsets", api.Broker.CommitOffsets, func(b *Backend) *func(context.Context, *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error) {
+		return &b.CommitOffsetsFunc
+	}),
+	unary("FetchOffsets", api.Broker.FetchOffsets, func(b *Backend) *func(context.Context, *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error) {
+		return &b.FetchOffsetsFunc
+	}),
+	unary("ListGroups", api.Broker.ListGroups, func(b *Backend) *func(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
+		return &b.ListGroupsFunc
+	}),
+	unary("CreateTopic", api.Broker.CreateTopic, func(b *Backend) *func(context.Context, *api.CreateTopicRequest) (*api.CreateTopicResponse, error) {
+		return &b.CreateTopicFunc
+	}),
+	unary("DeleteTopic", api.Broker.DeleteTopic, func(b *Backend) *func(context.Context, *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error) {
+		return &b.DeleteTopicFunc
+	}),
+	unary("AlterTopic", api.Broker.AlterTopic, func(b *Backend) *func(context.Context, *api.AlterTopicRequest) (*api.AlterTopicResponse, error) {
+		return &b.AlterTopicFunc
+	}),
+	unary("AddPartitions", api.Broker.AddPartitions, func(b *Backend) *func(context.Context, *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error) {
+		return &b.AddPartitionsFunc
+	}),
+	unary("TrimTopic", api.Broker.TrimTopic, func(b *Backend) *func(context.Context, *api.TrimTopicRequest) (*api.TrimTopicResponse, error) {
+		return &b.TrimTopicFunc
+	}),
+}
+
+func unary[Q, A any](
+	name string,
+	call func(api.Broker, context.Context, *Q) (*A, error),
+	fn func(*Backend) *func(context.Context, *Q) (*A, error),
+) unaryMethod {
+	return unaryMethod{name, func(t *testing.T, newBroker newDoor) {
+		var serve func(context.Context, *Q) (*A, error) // of the call under way
+		backend := &Backend{}
+		*fn(backend) = func(ctx context.Context, q *Q) (*A, error) { return serve(ctx, q) }
+		door := newBroker(t, backend)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+
+		// Every field travels, with each error of the table in the results.
+		for _, resultErr := range append(tableErrors(), nil) {
+			question, answer := filled[Q](nil), filled[A](resultErr)
+			var asked *Q
+			serve = func(_ context.Context, q *Q) (*A, error) {
+				asked = q
+				return answer, nil
+			}
+			got, err := call(door, ctx, question)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := difference(asked, question); d != "" {
+				t.Errorf("request: %s", d)
+			}
+			if d := difference(got, answer); d != "" {
+				t.Errorf("answer: %s", d)
+			}
+		}
+
+		// The zero values do too.
+		serve = func(_ context.Context, q *Q) (*A, error) {
+			if d := difference(q, new(Q)); d != "" {
+				t.Errorf("zero request: %s", d)
+			}
+			return new(A), nil
+		}
+		if got, err := call(door, ctx, new(Q)); err != nil {
+			t.Error(err)
+		} else if d := difference(got, new(A)); d != "" {
+			t.Errorf("zero answer: %s", d)
+		}
+
+		for _, want := range tableErrors() {
+			serve = func(context.Context, *Q) (*A, error) { return nil, want }
+			_, err := call(door, ctx, new(Q))
+			if d := differentError(err, want); d != "" {
+				t.Errorf("error of the call: %s", d)
+			}
+		}
+
+		// A context that ends, ends the call here and at the broker.
+		entered, left := make(chan struct{}), make(chan error, 1)
+		serve = func(ctx context.Context, _ *Q) (*A, error) {
+			close(entered)
+			err := untilEnd(ctx)
+			left <- err
+			return nil, err
+		}
+		ending, end := context.WithCancel(ctx)
+		go func() {
+			<-entered
+			end()
+		}()
+		if _, err := call(door, ending, new(Q)); !errors.Is(err, context.Canceled) || mqerr.Retriable(err) {
+			t.Errorf("context ended: got %v", err)
+		}
+		select {
+		case <-left:
+		case <-ctx.Done():
+			t.Error("the broker was not told that the context ended")
+		}
+	}}
+}
+
+func testNilAndEmpty(t *testing.T, newBroker newDoor) {
+	var topics []string
+	var partitions []api.TopicPartition
+	door := newBroker(t, &Backend{
+		MetadataFunc: func(_ context.Context, q *api.MetadataRequest) (*api.MetadataResponse, error) {
+			topics = q.Topics
+			return &api.MetadataResponse{}, nil
+		},
+		DescribeLogsFunc: func(_ context.Context, q *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
+			topics = q.Topics
+			return &api.DescribeLogsResponse{}, nil
+		},
+		FetchOffsetsFunc: func(_ context.Context, q *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error) {
+			partitions = q.Partitions
+			return &api.FetchOffsetsResponse{}, nil
+		},
+	})
+	for _, all := range []bool{true, false} {
+		askTopics, askPartitions := []string{}, []api.TopicPartition{}
+		if all {
+			askTopics, askPartitions = nil, nil
+		}
+		if _, err := door.Metadata(t.Context(), &api.MetadataRequest{Topics: askTopics}); err != nil || len(topics) != 0 || (topics == nil) != all {
+			t.Errorf("Metadata of %#v arrived as %#v, %v", askTopics, topics, err)
+		}
+		if _, err := door.DescribeLogs(t.Context(), &api.DescribeLogsRequest{Topics: askTopics}); err != nil || len(topics) != 0 || (topics == nil) != all {
+			t.Errorf("DescribeLogs of %#v arrived as %#v, %v", askTopics, topics, err)
+		}
+		if _, err := door.FetchOffsets(t.Context(), &api.FetchOffsetsRequest{Partitions: askPartitions}); err != nil || len(partitions) != 0 || (partitions == nil) != all {
+			t.Errorf("FetchOffsets of %#v arrived as %#v, %v", askPartitions, partitions, err)
+		}
+	}
+}
