@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -138,7 +139,8 @@ func parseAddr(addr string, conf *tls.Config) (string, credentials.TransportCred
 	hostPort, plain := strings.CutPrefix(addr, "http://")
 	hostPort, secure := strings.CutPrefix(hostPort, "https://")
 	hostPort = strings.TrimSuffix(hostPort, "/")
-	if _, port, err := net.SplitHostPort(hostPort); err != nil || port == "" {
+	_, port, err := net.SplitHostPort(hostPort)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 {
 		return "", nil, fmt.Errorf("%w: broker address %q is not host:port", mqerr.ErrInvalidConfig, addr)
 	}
 	switch {
