@@ -116,7 +116,7 @@ func (p *partition) begin(r *rules, b *batch, now time.Time) {
 	if !b.sent {
 		b.sent = true
 		b.id, b.sequence = p.id, p.sequence
-		p.sequence = int32((int64(p.sequence) + int64(len(b.entries))) & math.MaxInt32) // Kafka: wraps to 0
+		p.sequence = record.AddSequence(p.sequence, int32(len(b.entries)))
 	}
 	b.attempts++
 	b.flying, b.building = true, true
