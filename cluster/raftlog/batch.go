@@ -126,13 +126,13 @@ func (b *batch) addEntries(id nodeID, entries []pb.Entry) {
 	b.ops = append(b.ops, o)
 }
 
-// addCarried adds a copy of an entry that is in segment from. body is the body
-// of the frame it has there.
-func (b *batch) addCarried(id nodeID, from, index uint64, body []byte) {
+// addCarried adds a copy of entry e, which is in segment from.
+func (b *batch) addCarried(id nodeID, from uint64, e *pb.Entry) {
 	start := b.begin(kindCarried, id)
 	b.buf = binary.AppendUvarint(b.buf, from)
-	at := b.end(start, body)
-	b.ops = append(b.ops, op{kind: kindCarried, id: id, index: index, from: from, locs: []loc{at}})
+	b.buf = appendEntryMeta(b.buf, e)
+	at := b.end(start, e.Cmd)
+	b.ops = append(b.ops, op{kind: kindCarried, id: id, index: e.Index, from: from, locs: []loc{at}})
 }
 
 // opOf turns a frame found on disk into the operation that was applied when it

@@ -19,6 +19,10 @@ type index struct {
 	window   window
 	entries  int64 // live entries of all replicas
 	live     int64 // about how many bytes they take in segments
+
+	// sealed are the segments before the tail that the newest checkpoint names,
+	// oldest first. The writer changes it.
+	sealed []*segment
 }
 
 // replica is what the log knows about one replica.

@@ -8,20 +8,152 @@ func (l *Log) touch() {
 	}
 }
 
-// keep is the keeper: it has facts written that no commit took along.
-func (l *Log) keep() {
-	if l.opts.FlushInterval < 0 {
+// tidy tells the keeper when the log takes more than three quarters of its
+// MaxBytes, which leaves room for what comes until the copying has an effect.
+func (l *Log) tidy() {
+	if l.prep.bytes.Load() <= l.opts.MaxBytes/4*3 {
 		return
 	}
+	select {
+	case l.crowded <- struct{}{}:
+	default: // the token is there
+	}
+}
+
+// keep is the keeper. It has facts written that no commit took along, and makes
+// segments dead in which few entries are still wanted.
+func (l *Log) keep() {
 	for {
 		select {
 		case <-l.dirtied:
+			if l.opts.FlushInterval < 0 {
+				continue
+			}
+			if l.opts.Clock.Sleep(l.ctx, l.opts.FlushInterval) != nil {
+				return
+			}
+			l.poke()
+		case <-l.crowded:
+			if err := l.compact(); err != nil {
+				l.fail(err)
+				return
+			}
 		case <-l.ctx.Done():
 			return
 		}
-		if l.opts.Clock.Sleep(l.ctx, l.opts.FlushInterval) != nil {
-			return
-		}
-		l.poke()
 	}
+}
+
+// compact copies the entries of mostly dead segments to the end of the log, until
+// the files that then can go bring it below three quarters of MaxBytes. They go
+// with the next checkpoint.
+func (l *Log) compact() error {
+	for {
+		s := l.index.victim(l.prep.bytes.Load() - l.opts.MaxBytes/4*3)
+		if s == nil {
+			return nil
+		}
+		for {
+			b, err := l.copyOf(s)
+			if err != nil {
+				return err
+			}
+			if b == nil {
+				break
+			}
+			if b.size == 0 {
+				continue // now it is known where the entries are
+			}
+			l.counters.carried.Add(int64(len(b.ops)))
+			if err := l.submit(b); err != nil {
+				return nil //nolint:nilerr // the log has failed already
+			}
+		}
+	}
+}
+
+// victim is the segment with the least live bytes, if these are at most half of
+// it and the dead segments do not yet have excess bytes.
+func (x *index) victim(excess int64) *segment {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var best *segment
+	for _, s := range x.sealed {
+		switch {
+		case s.runs == 0:
+			excess -= s.size
+		case s.live <= s.size/2 && (best == nil || s.live < best.live):
+			best = s
+		}
+	}
+	if excess <= 0 {
+		return nil
+	}
+	return best
+}
+
+// copyOf copies some of the entries of s that are still wanted, nil if there are
+// none.
+func (l *Log) copyOf(s *segment) (*batch, error) {
+	wanted := l.index.wanted(s)
+	if wanted == nil {
+		return nil, nil
+	}
+	defer s.use.RUnlock()
+	if wanted[0].at.size == 0 {
+		if err := l.locateAll(s); err != nil {
+			return nil, err
+		}
+		return newBatch(), nil
+	}
+	b := newBatch()
+	for _, w := range wanted {
+		frame := make([]byte, w.at.size)
+		if err := s.readAt(frame, int64(w.at.off)); err != nil {
+			return nil, err
+		}
+		e, err := entryAt(frame, w.id, w.index)
+		if err != nil {
+			return nil, damaged(s.path, int64(w.at.off), "%v", err)
+		}
+		b.addCarried(w.id, s.number, &e)
+	}
+	return b, nil
+}
+
+// wanted is an entry that is still wanted, and where its frame is.
+type wanted struct {
+	id    nodeID
+	index uint64
+	at    loc
+}
+
+// wanted returns some of the entries in s, in the order of each replica's log,
+// and holds the use of s for reading if there are any. A single one without a
+// size says that it is not known where they are.
+func (x *index) wanted(s *segment) []wanted {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []wanted
+	bytes := 0
+	for id, r := range x.replicas {
+		for _, t := range r.runs {
+			if t.seg != s {
+				continue
+			}
+			if out == nil {
+				s.use.RLock() // a segment with runs is not taken away, so this does not wait
+			}
+			if t.locs == nil {
+				return []wanted{{id: id, index: t.first}}
+			}
+			for i, at := range t.locs {
+				out = append(out, wanted{id, t.first + uint64(i), at})
+				if bytes += int(at.size); bytes >= readBytes {
+					return out
+				}
+			}
+		}
+	}
+	return out
 }

@@ -33,6 +33,7 @@ type Log struct {
 	}
 	wake    chan struct{} // holds one token when the writer has something to do
 	dirtied chan struct{} // holds one token when the index has facts to write
+	crowded chan struct{} // holds one token when the log is larger than it should be
 	closing chan struct{} // closed by Close: the writer finishes and ends
 
 	failOnce sync.Once
@@ -48,7 +49,7 @@ type Log struct {
 
 // counters are what Stats reports and nothing else depends on.
 type counters struct {
-	syncs, groups, bytes, saved, carried, readBack atomic.Int64
+	syncs, groups, bytes, carried, readBack atomic.Int64
 }
 
 // fail makes the log refuse everything from now on. The first error counts.
@@ -129,7 +130,7 @@ func (l *Log) Close() error {
 // closeFiles closes what the goroutines left open.
 func (l *Log) closeFiles() {
 	l.tail.seg.closeFiles()
-	for _, s := range l.tail.sealed {
+	for _, s := range l.index.sealed {
 		s.closeFiles()
 	}
 	l.prep.mu.Lock()

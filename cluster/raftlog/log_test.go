@@ -1,11 +1,9 @@
 package raftlog_test
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"testing"
-	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
@@ -47,6 +45,8 @@ func payload(shard, i uint64, size int) []byte {
 	}
 	return b
 }
+
+func updates(us ...pb.Update) []pb.Update { return us }
 
 func save(t testing.TB, l raftio.ILogDB, us ...pb.Update) {
 	t.Helper()
@@ -116,5 +116,51 @@ func TestLogIsTruncatedBySegments(t *testing.T) {
 	has(t, l, 1, 1980, 2000, 500)
 }
 
-var _ = errors.Is
-var _ = time.Now
+// The 99 idle shards of the issue, scaled down: the busy one writes 40 times
+// what the log may take.
+func TestIdleShardsDoNotPinTheLog(t *testing.T) {
+	t.Parallel()
+	o := memory()
+	o.MaxBytes = 256 << 10
+	o.MemoryBudget = -1
+	l := open(t, o)
+	const idle, busy = 99, 1000
+	for shard := uint64(1); shard <= idle; shard++ {
+		save(t, l, update(shard, 1, 3, 200))
+	}
+	largest := int64(0)
+	for i := range uint64(10000) {
+		save(t, l, update(busy, 1+i, 1, 1000))
+		if i%20 == 0 && i > 0 {
+			if err := l.RemoveEntriesTo(busy, 1, i-10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 5000 { // some more from the idle ones, and back to sleep
+			for shard := uint64(1); shard <= idle; shard++ {
+				save(t, l, update(shard, 4, 1, 200))
+			}
+		}
+		largest = max(largest, l.Stats().DiskBytes)
+	}
+	s := l.Stats()
+	if largest > o.MaxBytes {
+		t.Errorf("log took up to %d bytes, want at most %d: %+v", largest, o.MaxBytes, s)
+	}
+	if s.Carried == 0 {
+		t.Error("nothing was carried forward")
+	}
+	check := func() {
+		t.Helper()
+		for shard := uint64(1); shard <= idle; shard++ {
+			has(t, l, shard, 1, 4, 200)
+		}
+		has(t, l, busy, 9990, 10000, 1000)
+	}
+	check()
+	for range 3 {
+		l.Close()
+		l = open(t, o)
+		check()
+	}
+}

@@ -51,6 +51,8 @@ type wire struct {
 	net     *network
 	addr    string
 	handler raftio.MessageHandler
+	in      sync.RWMutex // held for reading while the handler runs, which must end before Close does
+	closed  bool
 }
 
 func (w *wire) Name() string { return "test" }
@@ -64,8 +66,11 @@ func (w *wire) Start() error {
 
 func (w *wire) Close() error {
 	w.net.mu.Lock()
-	defer w.net.mu.Unlock()
 	delete(w.net.hosts, w.addr)
+	w.net.mu.Unlock()
+	w.in.Lock()
+	defer w.in.Unlock()
+	w.closed = true
 	return nil
 }
 
@@ -93,6 +98,11 @@ func (l link) SendMessageBatch(b pb.MessageBatch) error {
 	}
 	var in pb.MessageBatch
 	pb.MustUnmarshal(&in, pb.MustMarshal(&b))
+	w.in.RLock()
+	defer w.in.RUnlock()
+	if w.closed {
+		return errCut
+	}
 	w.handler(in)
 	return nil
 }
@@ -217,6 +227,13 @@ func (h *host) startShard(t testing.TB, shard, replica uint64, members map[uint6
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// startReplica starts the only replica of a shard and returns the error.
+func (h *host) startReplica(shard uint64) error {
+	return h.StartOnDiskReplica(map[uint64]string{1: h.RaftAddress()}, false, func(uint64, uint64) sm.IOnDiskStateMachine {
+		return &sum{disk: &sumDisk{}}
+	}, config.Config{ShardID: shard, ReplicaID: 1, ElectionRTT: 10, HeartbeatRTT: 1})
 }
 
 // leader waits until a shard has a leader.

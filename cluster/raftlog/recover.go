@@ -26,7 +26,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: o, fs: o.FS, dir: dir, index: newIndex(o.MemoryBudget),
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), dirtied: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), dirtied: make(chan struct{}, 1), crowded: make(chan struct{}, 1),
 		failed: make(chan struct{}), released: make(chan struct{}),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -209,7 +209,7 @@ func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment, unused []
 		switch {
 		case f == s || slices.Contains(unused, f):
 		case f.inherited:
-			t.sealed = append(t.sealed, f)
+			l.index.sealed = append(l.index.sealed, f)
 		default:
 			dead = append(dead, f)
 		}
@@ -220,7 +220,7 @@ func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment, unused []
 		}
 		dead = append(dead, u)
 	}
-	slices.SortFunc(t.sealed, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
+	slices.SortFunc(l.index.sealed, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
 	if err := s.writable(); err != nil {
 		return err
 	}

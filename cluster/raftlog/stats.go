@@ -12,6 +12,7 @@ type Stats struct {
 	Groups       int64 // groups written
 	WrittenBytes int64 // bytes of these
 	ReadBack     int64 // entries read from segments
+	Carried      int64 // entries copied out of mostly dead segments
 	DiskFull     bool  // the next segment waits for room on the disk
 }
 
@@ -20,7 +21,7 @@ func (l *Log) Stats() Stats {
 	s := Stats{
 		DiskBytes: l.prep.bytes.Load(), Files: l.prep.files.Load(), DiskFull: l.prep.full.Load(),
 		Syncs: l.counters.syncs.Load(), Groups: l.counters.groups.Load(),
-		WrittenBytes: l.counters.bytes.Load(), ReadBack: l.counters.readBack.Load(),
+		WrittenBytes: l.counters.bytes.Load(), ReadBack: l.counters.readBack.Load(), Carried: l.counters.carried.Load(),
 	}
 	l.index.mu.Lock()
 	defer l.index.mu.Unlock()

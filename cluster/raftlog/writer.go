@@ -13,9 +13,8 @@ type tail struct {
 	chain  uint32 // running checksum at off
 	epoch  uint32 // of this opening
 
-	sealed []*segment // older segments that hold entries, oldest first
-	facts  []*batch   // taken from the index, to be written with the next group
-	buf    []byte
+	facts []*batch // taken from the index, to be written with the next group
+	buf   []byte
 }
 
 // write is the writer: it puts everything that waits into one group, syncs it
@@ -209,7 +208,7 @@ func (l *Log) rotate(size int64) error {
 func (l *Log) inventory() (cp *batch, dead, live []*segment) {
 	l.index.mu.Lock()
 	defer l.index.mu.Unlock()
-	for _, s := range append(l.tail.sealed, l.tail.seg) {
+	for _, s := range append(l.index.sealed, l.tail.seg) {
 		if s.runs == 0 {
 			dead = append(dead, s)
 		} else {
@@ -244,8 +243,11 @@ func (l *Log) moveTo(next *segment, cp *batch, dead, live []*segment) error {
 	if err := old.seal(); err != nil {
 		return fmt.Errorf("raftlog: close %s: %w", old.path, err)
 	}
-	l.tail.sealed = live
+	l.index.mu.Lock()
+	l.index.sealed = live
+	l.index.mu.Unlock()
 	l.prep.retire(dead)
+	l.tidy()
 	return nil
 }
 
