@@ -89,19 +89,24 @@ func (t *producers) check(b record.Info) (verdict, int64, error) {
 		}
 	}
 	next := record.AddSequence(p.newest().LastSeq, 1)
-	switch d := b.BaseSequence - next; { // int32 arithmetic wraps as sequences do
-	case b.BaseSequence == next:
+	if b.BaseSequence == next {
 		return fresh, 0, nil
-	case sequenceBefore(d):
+	}
+	// An older one is a duplicate only as a whole: one that overlaps what is
+	// remembered, but is not among it, has records that were never appended.
+	if len(p.window) == producerWindow && liesBefore(b, p.window[0].FirstSeq) {
 		return duplicateGone, -1, nil
 	}
 	return fresh, 0, fmt.Errorf("%w: producer %d sequence %d, want %d",
 		mqerr.ErrOutOfOrderSequence, b.ProducerID, b.BaseSequence, next)
 }
 
-// sequenceBefore reads a difference of sequences modulo 2^31: the nearer half
-// behind counts as the past.
-func sequenceBefore(d int32) bool { return uint32(d)&(1<<31-1) >= 1<<30 }
+// liesBefore reports whether all of a batch comes before a sequence. Sequences
+// count modulo 2^31; the nearer half behind is the past.
+func liesBefore(b record.Info, seq int32) bool {
+	behind := uint32(seq-b.BaseSequence) & math.MaxInt32
+	return behind <= 1<<30 && uint32(b.Count) <= behind
+}
 
 // add remembers an appended batch and gives the entry to store, and the
 // producer to forget if there were too many.
