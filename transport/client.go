@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -81,6 +82,8 @@ type Client struct {
 	produce *producePipe
 	closed  chan struct{}
 	close   func() error // once
+
+	dialFault atomic.Pointer[error] // of the last attempt to connect; nil: it worked
 }
 
 var _ api.Broker = (*Client)(nil)
@@ -115,7 +118,7 @@ func Dial(ctx context.Context, addr string, cfg ClientConfig) (*Client, error) {
 func (c *Client) options(creds credentials.TransportCredentials) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(c.cfg.DialContext),
+		grpc.WithContextDialer(c.dial),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxBackoff},
 			MinConnectTimeout: dialTimeout,
@@ -123,8 +126,6 @@ func (c *Client) options(creds credentials.TransportCredentials) []grpc.DialOpti
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: clientPing, Timeout: pingTimeout}),
 		grpc.WithInitialWindowSize(windowBytes),
 		grpc.WithInitialConnWindowSize(windowBytes),
-		grpc.WithReadBufferSize(ioBufferBytes),
-		grpc.WithWriteBufferSize(ioBufferBytes),
 		grpc.WithDisableRetry(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithStatsHandler(departures{}),
@@ -132,6 +133,25 @@ func (c *Client) options(creds credentials.TransportCredentials) []grpc.DialOpti
 		// received, or a consumer would be stuck at it for good.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 	}
+}
+
+// dial connects, and keeps the fault: grpc gives it back as words only.
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := c.cfg.DialContext(ctx, addr)
+	if err != nil {
+		c.dialFault.Store(&err)
+		return nil, err
+	}
+	c.dialFault.Store(nil)
+	return conn, nil
+}
+
+// fault is what is wrong with the connection, st being what grpc says.
+func (c *Client) fault(st *status.Status) error {
+	if err := c.dialFault.Load(); err != nil {
+		return *err
+	}
+	return fmt.Errorf("broker %s: %s", c.addr, st.Message())
 }
 
 // parseAddr splits the scheme, which decides about TLS, from host:port.
@@ -166,7 +186,7 @@ func (c *Client) WaitConnected(ctx context.Context) error {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("%w: %s: %w: %s", mqerr.ErrLeaderNotAvailable, c.addr, ctx.Err(), status.Convert(err).Message())
+			return fmt.Errorf("%w: %w: %w", mqerr.ErrLeaderNotAvailable, ctx.Err(), c.fault(status.Convert(err)))
 		case status.Code(err) == codes.NotFound:
 			return fmt.Errorf("%w: %s is not an mq broker", mqerr.ErrUnsupportedVersion, c.addr)
 		case status.Code(err) != codes.Unavailable:

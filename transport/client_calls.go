@@ -25,23 +25,27 @@ const (
 	admin                // writes, and gets a default deadline
 )
 
-// Metadata and the methods below implement api.Broker.
+// Metadata implements api.Broker.
 func (c *Client) Metadata(ctx context.Context, q *api.MetadataRequest) (*api.MetadataResponse, error) {
 	return call(ctx, c, reads, wire.Metadata, c.rpc.Metadata, q)
 }
 
+// Fetch implements api.Broker.
 func (c *Client) Fetch(ctx context.Context, q *api.FetchRequest) (*api.FetchResponse, error) {
 	return call(ctx, c, reads, wire.Fetch, c.rpc.Fetch, q)
 }
 
+// ListOffsets implements api.Broker.
 func (c *Client) ListOffsets(ctx context.Context, q *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error) {
 	return call(ctx, c, reads, wire.ListOffsets, c.rpc.ListOffsets, q)
 }
 
+// EpochEnds implements api.Broker.
 func (c *Client) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 	return call(ctx, c, reads, wire.EpochEnds, c.rpc.EpochEnds, q)
 }
 
+// DescribeLogs implements api.Broker.
 func (c *Client) DescribeLogs(ctx context.Context, q *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
 	return call(ctx, c, reads, wire.DescribeLogs, c.rpc.DescribeLogs, q)
 }
@@ -51,34 +55,42 @@ func (c *Client) InitProducer(ctx context.Context, q *api.InitProducerRequest) (
 	return call(ctx, c, reads, wire.InitProducer, c.rpc.InitProducer, q)
 }
 
+// CommitOffsets implements api.Broker.
 func (c *Client) CommitOffsets(ctx context.Context, q *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error) {
 	return call(ctx, c, writes, wire.CommitOffsets, c.rpc.CommitOffsets, q)
 }
 
+// FetchOffsets implements api.Broker.
 func (c *Client) FetchOffsets(ctx context.Context, q *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error) {
 	return call(ctx, c, reads, wire.FetchOffsets, c.rpc.FetchOffsets, q)
 }
 
+// ListGroups implements api.Broker.
 func (c *Client) ListGroups(ctx context.Context, q *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
 	return call(ctx, c, reads, wire.ListGroups, c.rpc.ListGroups, q)
 }
 
+// CreateTopic implements api.Broker.
 func (c *Client) CreateTopic(ctx context.Context, q *api.CreateTopicRequest) (*api.CreateTopicResponse, error) {
 	return call(ctx, c, admin, wire.CreateTopic, c.rpc.CreateTopic, q)
 }
 
+// DeleteTopic implements api.Broker.
 func (c *Client) DeleteTopic(ctx context.Context, q *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error) {
 	return call(ctx, c, admin, wire.DeleteTopic, c.rpc.DeleteTopic, q)
 }
 
+// AlterTopic implements api.Broker.
 func (c *Client) AlterTopic(ctx context.Context, q *api.AlterTopicRequest) (*api.AlterTopicResponse, error) {
 	return call(ctx, c, admin, wire.AlterTopic, c.rpc.AlterTopic, q)
 }
 
+// AddPartitions implements api.Broker.
 func (c *Client) AddPartitions(ctx context.Context, q *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error) {
 	return call(ctx, c, admin, wire.AddPartitions, c.rpc.AddPartitions, q)
 }
 
+// TrimTopic implements api.Broker.
 func (c *Client) TrimTopic(ctx context.Context, q *api.TrimTopicRequest) (*api.TrimTopicResponse, error) {
 	return call(ctx, c, admin, wire.TrimTopic, c.rpc.TrimTopic, q)
 }
@@ -136,6 +148,8 @@ func (c *Client) callError(ctx context.Context, err error, unknown bool) error {
 		cause = mqerr.ErrClosed
 	case st.Code() == codes.DeadlineExceeded: // the broker's clock was faster
 		cause = context.DeadlineExceeded
+	case st.Code() == codes.Unavailable && !unknown:
+		return fmt.Errorf("%w: %w", mqerr.ErrLeaderNotAvailable, c.fault(st))
 	case st.Code() == codes.Unavailable, st.Code() == codes.Canceled:
 		cause = mqerr.ErrLeaderNotAvailable
 	case st.Code() == codes.Unimplemented:

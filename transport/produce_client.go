@@ -24,9 +24,9 @@ import (
 // Produce implements api.Broker. Requests travel on one stream in the order of
 // the calls; done runs on the goroutine that reads the stream, or on the one
 // that writes it when the stream breaks, or on the caller's when the request
-// is refused here.
+// is refused here; it must not call Produce.
 //
-// It waits while MaxInFlight or MaxInFlightBytes is reached, until ctx ends.
+// Produce waits while MaxInFlight or MaxInFlightBytes is reached, until ctx ends.
 // When the stream breaks, what had left is done with ErrTimeout, the rest that
 // was handed over with ErrLeaderNotAvailable; the next call opens a new one.
 // A request above the broker's limit for messages is ErrRecordTooLarge.

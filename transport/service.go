@@ -32,7 +32,7 @@ func answer[Q, A, MQ, MA any](
 	return codec.EncodeAnswer(a), nil
 }
 
-// Metadata and the methods below implement mqpb.BrokerServer.
+// Metadata implements mqpb.BrokerServer.
 func (s *service) Metadata(ctx context.Context, m *mqpb.MetadataRequest) (*mqpb.MetadataResponse, error) {
 	return answer(ctx, wire.Metadata, s.broker.Metadata, m)
 }
@@ -49,50 +49,62 @@ func (s *service) Fetch(ctx context.Context, m *mqpb.FetchRequest) (*mqpb.FetchR
 	return a, err
 }
 
+// ListOffsets implements mqpb.BrokerServer.
 func (s *service) ListOffsets(ctx context.Context, m *mqpb.ListOffsetsRequest) (*mqpb.ListOffsetsResponse, error) {
 	return answer(ctx, wire.ListOffsets, s.broker.ListOffsets, m)
 }
 
+// EpochEnds implements mqpb.BrokerServer.
 func (s *service) EpochEnds(ctx context.Context, m *mqpb.EpochEndsRequest) (*mqpb.EpochEndsResponse, error) {
 	return answer(ctx, wire.EpochEnds, s.broker.EpochEnds, m)
 }
 
+// DescribeLogs implements mqpb.BrokerServer.
 func (s *service) DescribeLogs(ctx context.Context, m *mqpb.DescribeLogsRequest) (*mqpb.DescribeLogsResponse, error) {
 	return answer(ctx, wire.DescribeLogs, s.broker.DescribeLogs, m)
 }
 
+// InitProducer implements mqpb.BrokerServer.
 func (s *service) InitProducer(ctx context.Context, m *mqpb.InitProducerRequest) (*mqpb.InitProducerResponse, error) {
 	return answer(ctx, wire.InitProducer, s.broker.InitProducer, m)
 }
 
+// CommitOffsets implements mqpb.BrokerServer.
 func (s *service) CommitOffsets(ctx context.Context, m *mqpb.CommitOffsetsRequest) (*mqpb.CommitOffsetsResponse, error) {
 	return answer(ctx, wire.CommitOffsets, s.broker.CommitOffsets, m)
 }
 
+// FetchOffsets implements mqpb.BrokerServer.
 func (s *service) FetchOffsets(ctx context.Context, m *mqpb.FetchOffsetsRequest) (*mqpb.FetchOffsetsResponse, error) {
 	return answer(ctx, wire.FetchOffsets, s.broker.FetchOffsets, m)
 }
 
+// ListGroups implements mqpb.BrokerServer.
 func (s *service) ListGroups(ctx context.Context, m *mqpb.ListGroupsRequest) (*mqpb.ListGroupsResponse, error) {
 	return answer(ctx, wire.ListGroups, s.broker.ListGroups, m)
 }
 
+// CreateTopic implements mqpb.BrokerServer.
 func (s *service) CreateTopic(ctx context.Context, m *mqpb.CreateTopicRequest) (*mqpb.CreateTopicResponse, error) {
 	return answer(ctx, wire.CreateTopic, s.broker.CreateTopic, m)
 }
 
+// DeleteTopic implements mqpb.BrokerServer.
 func (s *service) DeleteTopic(ctx context.Context, m *mqpb.DeleteTopicRequest) (*mqpb.DeleteTopicResponse, error) {
 	return answer(ctx, wire.DeleteTopic, s.broker.DeleteTopic, m)
 }
 
+// AlterTopic implements mqpb.BrokerServer.
 func (s *service) AlterTopic(ctx context.Context, m *mqpb.AlterTopicRequest) (*mqpb.AlterTopicResponse, error) {
 	return answer(ctx, wire.AlterTopic, s.broker.AlterTopic, m)
 }
 
+// AddPartitions implements mqpb.BrokerServer.
 func (s *service) AddPartitions(ctx context.Context, m *mqpb.AddPartitionsRequest) (*mqpb.AddPartitionsResponse, error) {
 	return answer(ctx, wire.AddPartitions, s.broker.AddPartitions, m)
 }
 
+// TrimTopic implements mqpb.BrokerServer.
 func (s *service) TrimTopic(ctx context.Context, m *mqpb.TrimTopicRequest) (*mqpb.TrimTopicResponse, error) {
 	return answer(ctx, wire.TrimTopic, s.broker.TrimTopic, m)
 }

@@ -93,10 +93,10 @@ func testProduceMovesEveryField(t *testing.T, newBroker newDoor) {
 			t.Fatal(o.Err)
 		}
 		if d := difference(asked, question); d != "" {
-			t.Errorf("request: %s", d)
+			t.Errorf("request%s", d)
 		}
 		if d := difference(o.Answer, answer); d != "" {
-			t.Errorf("answer: %s", d)
+			t.Errorf("answer%s", d)
 		}
 	}
 	for _, acks := range []int16{api.AcksNone, api.AcksLeader, api.AcksAll} {

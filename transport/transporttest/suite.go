@@ -107,71 +107,57 @@ func unary[Q, A any](
 		backend := &Backend{}
 		*fn(backend) = func(ctx context.Context, q *Q) (*A, error) { return serve(ctx, q) }
 		door := newBroker(t, backend)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
 
-		// Every field travels, with each error of the table in the results.
-		for _, resultErr := range append(tableErrors(), nil) {
-			question, answer := filled[Q](nil), filled[A](resultErr)
+		travels := func(t *testing.T, question *Q, answer *A) {
 			var asked *Q
 			serve = func(_ context.Context, q *Q) (*A, error) {
 				asked = q
 				return answer, nil
 			}
-			got, err := call(door, ctx, question)
+			got, err := call(door, t.Context(), question)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d := difference(asked, question); d != "" {
-				t.Errorf("request: %s", d)
+				t.Errorf("request%s", d)
 			}
 			if d := difference(got, answer); d != "" {
-				t.Errorf("answer: %s", d)
+				t.Errorf("answer%s", d)
 			}
 		}
-
-		// The zero values do too.
-		serve = func(_ context.Context, q *Q) (*A, error) {
-			if d := difference(q, new(Q)); d != "" {
-				t.Errorf("zero request: %s", d)
+		t.Run("MovesEveryField", func(t *testing.T) {
+			for _, resultErr := range append(tableErrors(), nil) {
+				travels(t, filled[Q](nil), filled[A](resultErr))
 			}
-			return new(A), nil
-		}
-		if got, err := call(door, ctx, new(Q)); err != nil {
-			t.Error(err)
-		} else if d := difference(got, new(A)); d != "" {
-			t.Errorf("zero answer: %s", d)
-		}
-
-		for _, want := range tableErrors() {
-			serve = func(context.Context, *Q) (*A, error) { return nil, want }
-			_, err := call(door, ctx, new(Q))
-			if d := differentError(err, want); d != "" {
-				t.Errorf("error of the call: %s", d)
+		})
+		t.Run("MovesZeroValues", func(t *testing.T) { travels(t, new(Q), new(A)) })
+		t.Run("MovesErrorOfWholeRequest", func(t *testing.T) {
+			for _, want := range tableErrors() {
+				serve = func(context.Context, *Q) (*A, error) { return nil, want }
+				_, err := call(door, t.Context(), new(Q))
+				if d := differentError(err, want); d != "" {
+					t.Error(d)
+				}
 			}
-		}
-
-		// A context that ends, ends the call here and at the broker.
-		entered, left := make(chan struct{}), make(chan error, 1)
-		serve = func(ctx context.Context, _ *Q) (*A, error) {
-			close(entered)
-			err := untilEnd(ctx)
-			left <- err
-			return nil, err
-		}
-		ending, end := context.WithCancel(ctx)
-		go func() {
-			<-entered
-			end()
-		}()
-		if _, err := call(door, ending, new(Q)); !errors.Is(err, context.Canceled) || mqerr.Retriable(err) {
-			t.Errorf("context ended: got %v", err)
-		}
-		select {
-		case <-left:
-		case <-ctx.Done():
-			t.Error("the broker was not told that the context ended")
-		}
+		})
+		t.Run("EndsWithItsContext", func(t *testing.T) {
+			entered, left := make(chan struct{}), make(chan struct{})
+			serve = func(ctx context.Context, _ *Q) (*A, error) {
+				close(entered)
+				<-ctx.Done()
+				close(left)
+				return nil, ctx.Err()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				<-entered
+				cancel()
+			}()
+			if _, err := call(door, ctx, new(Q)); !errors.Is(err, context.Canceled) || mqerr.Retriable(err) {
+				t.Errorf("got %v", err)
+			}
+			Await(t, left) // the broker was told
+		})
 	}}
 }
 

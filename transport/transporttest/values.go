@@ -1,11 +1,9 @@
 package transporttest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/raftmq/mq/internal/mqerr"
 )
@@ -80,10 +78,9 @@ func difference(got, want any) string {
 func differ(path string, got, want reflect.Value) string {
 	switch got.Kind() {
 	case reflect.Pointer:
-		if got.IsNil() || want.IsNil() {
-			return unequal(path, got.IsNil(), want.IsNil(), got, want)
+		if !got.IsNil() && !want.IsNil() {
+			return differ(path, got.Elem(), want.Elem())
 		}
-		return differ(path, got.Elem(), want.Elem())
 	case reflect.Struct:
 		for i := range got.NumField() {
 			if d := differ(path+"."+got.Type().Field(i).Name, got.Field(i), want.Field(i)); d != "" {
@@ -92,8 +89,8 @@ func differ(path string, got, want reflect.Value) string {
 		}
 		return ""
 	case reflect.Slice:
-		if d := unequal(path+" length", got.Len(), want.Len(), got, want); d != "" {
-			return d
+		if got.Len() != want.Len() {
+			return fmt.Sprintf("%s: got %d elements, want %d", path, got.Len(), want.Len())
 		}
 		for i := range got.Len() {
 			if d := differ(fmt.Sprintf("%s[%d]", path, i), got.Index(i), want.Index(i)); d != "" {
@@ -109,18 +106,15 @@ func differ(path string, got, want reflect.Value) string {
 		gotErr, _ := got.Interface().(error)
 		wantErr, _ := want.Interface().(error)
 		if d := differentError(gotErr, wantErr); d != "" {
-			return strings.TrimPrefix(path+": "+d, ".")
+			return path + ": " + d
 		}
 		return ""
+	default:
 	}
-	return unequal(path, got.Interface(), want.Interface(), got, want)
-}
-
-func unequal(path string, a, b any, got, want reflect.Value) string {
-	if reflect.DeepEqual(a, b) {
-		return ""
+	if !reflect.DeepEqual(got.Interface(), want.Interface()) {
+		return fmt.Sprintf("%s: got %v, want %v", path, got, want)
 	}
-	return strings.TrimPrefix(fmt.Sprintf("%s: got %v, want %v", path, got, want), ".")
+	return ""
 }
 
 func differentError(got, want error) string {
@@ -162,10 +156,4 @@ func tableErrors() []error {
 		errs = append(errs, err)
 	}
 	return errs
-}
-
-// untilEnd is what a method of a Backend does that waits for its context.
-func untilEnd(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
 }

@@ -74,7 +74,8 @@ type BrokerClient interface {
 	// The broker sends its headers before the first request, so that a client
 	// can wait for them and know version and limits. A stopping broker answers
 	// what it has taken and then ends the stream with LEADER_NOT_AVAILABLE: what
-	// has no answer by then was not taken. After any other end of the stream the
+	// has no answer by then was not taken. After any other end of the stream,
+	// which a message that is too large or not readable also brings about, the
 	// outcome of an unanswered request is unknown.
 	Produce(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ProduceRequest, ProduceResponse], error)
 	// Fetch reads whole record batches; it may wait for them.
@@ -286,7 +287,8 @@ type BrokerServer interface {
 	// The broker sends its headers before the first request, so that a client
 	// can wait for them and know version and limits. A stopping broker answers
 	// what it has taken and then ends the stream with LEADER_NOT_AVAILABLE: what
-	// has no answer by then was not taken. After any other end of the stream the
+	// has no answer by then was not taken. After any other end of the stream,
+	// which a message that is too large or not readable also brings about, the
 	// outcome of an unanswered request is unknown.
 	Produce(grpc.BidiStreamingServer[ProduceRequest, ProduceResponse]) error
 	// Fetch reads whole record batches; it may wait for them.

@@ -2,7 +2,10 @@ package wire_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
@@ -70,5 +73,36 @@ func TestBatchesAreNotCopied(t *testing.T) {
 	}
 	if &a.Partitions[0].Batches[0] != &batch[0] {
 		t.Error("the fetch answer copied its batches")
+	}
+}
+
+// Whatever protobuf lets through, a conversion takes or refuses; what it takes
+// it can say again.
+func FuzzRequests(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte("\x10\x01\x22\x0f\x0a\x08\x0a\x01t\x12\x03abc\x12\x03xyz"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		again(t, data, wire.Produce, &mqpb.ProduceRequest{})
+		again(t, data, wire.Fetch, &mqpb.FetchRequest{})
+		again(t, data, wire.CommitOffsets, &mqpb.CommitOffsetsRequest{})
+		again(t, data, wire.FetchOffsets, &mqpb.FetchOffsetsRequest{})
+		again(t, data, wire.CreateTopic, &mqpb.CreateTopicRequest{})
+	})
+}
+
+func again[Q, A, MQ, MA any](t *testing.T, data []byte, codec wire.Codec[Q, A, MQ, MA], m *MQ) {
+	if proto.Unmarshal(data, any(m).(proto.Message)) != nil {
+		return
+	}
+	q, err := codec.DecodeRequest(m)
+	if err != nil {
+		return
+	}
+	same, err := codec.DecodeRequest(codec.EncodeRequest(q))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(same, q) {
+		t.Errorf("got %+v, want %+v", same, q)
 	}
 }
