@@ -1,11 +1,8 @@
 package storage
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"maps"
 	"os"
@@ -24,6 +21,7 @@ import (
 const (
 	formatFile = "FORMAT"
 	lockFile   = "LOCK"
+	formatSeal = "mq data directory"
 )
 
 // Meta is what a data directory says about itself.
@@ -87,7 +85,10 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 	}
 	lock, err := fs.Lock(fs.PathJoin(path, lockFile))
 	if err != nil {
-		return nil, lockError(err)
+		if isLocked(err) {
+			err = fmt.Errorf("%w: %w", mqerr.ErrDirInUse, err)
+		}
+		return nil, err
 	}
 	d := &Dir{path: path, fs: fs}
 	d.mu.lock = lock
@@ -97,7 +98,7 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 		}
 	}()
 	// Another process may have made the directory before we got the lock.
-	d.mu.meta, err = readFormat(fs, fs.PathJoin(path, formatFile))
+	err = readSealed(fs, d.Path(formatFile), formatSeal, &d.mu.meta)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if want.DirectoryID == uuid.Nil {
@@ -106,7 +107,7 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 			}
 		}
 		d.mu.meta = want
-		if err := d.writeLocked(); err != nil {
+		if err := writeSealed(fs, path, formatFile, formatSeal, d.mu.meta); err != nil {
 			return nil, err
 		}
 	case err != nil:
@@ -124,21 +125,17 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 
 // beforeFormat says whether a directory without a FORMAT file may hold a name.
 func beforeFormat(name string) bool {
-	return name == lockFile || name == formatFile+".tmp" || name == "lost+found"
+	return name == lockFile || name == formatFile+tmpSuffix || name == "lost+found"
 }
 
-// lockError finds out what a failed lock means. The operating system says
-// EAGAIN or EACCES when another process holds it; the engine's file system has
-// an error of its own for this process.
-func lockError(err error) error {
-	if errors.Is(err, syscall.EAGAIN) || strings.Contains(err.Error(), "held by current process") {
-		return fmt.Errorf("%w: %w", mqerr.ErrDirInUse, err)
-	}
+// isLocked tells whether taking a file lock failed because it is held. The
+// operating system says EAGAIN or, with no path, EACCES when another process
+// has it; the engine's file system has an error of its own for this process.
+func isLocked(err error) bool {
 	var pathErr *os.PathError
-	if errors.Is(err, syscall.EACCES) && !errors.As(err, &pathErr) {
-		return fmt.Errorf("%w: %w", mqerr.ErrDirInUse, err)
-	}
-	return err
+	return errors.Is(err, syscall.EAGAIN) ||
+		errors.Is(err, syscall.EACCES) && !errors.As(err, &pathErr) ||
+		strings.Contains(err.Error(), "lock held by current process")
 }
 
 // makeDir creates path and makes its creation durable.
@@ -150,14 +147,6 @@ func makeDir(fs FS, path string) error {
 		return err
 	}
 	return syncDir(fs, fs.PathDir(path))
-}
-
-func syncDir(fs FS, path string) error {
-	f, err := fs.OpenDir(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // Meta returns what the directory says about itself.
@@ -185,7 +174,7 @@ func (d *Dir) SetClusterID(id string) error {
 		return fmt.Errorf("storage: data directory %s: it belongs to cluster %s, not %s: %w", d.path, d.mu.meta.ClusterID, id, mqerr.ErrInvalidConfig)
 	}
 	d.mu.meta.ClusterID = id
-	if err := d.writeLocked(); err != nil {
+	if err := writeSealed(d.fs, d.path, formatFile, formatSeal, d.mu.meta); err != nil {
 		d.mu.meta.ClusterID = ""
 		return fmt.Errorf("storage: data directory %s: %w", d.path, err)
 	}
@@ -207,81 +196,4 @@ func (d *Dir) Close() error {
 	err := d.mu.lock.Close()
 	d.mu.lock = nil
 	return err
-}
-
-// The FORMAT file is one line that all versions can read, then JSON:
-//
-//	mq data directory, format 1, crc32c 0123abcd
-//
-// The checksum is that of the whole file with the digits of the checksum zero.
-const (
-	formatPrefix = "mq data directory, format "
-	formatLine   = formatPrefix + "%d, crc32c %08x\n"
-)
-
-// writeLocked replaces the FORMAT file: after a crash there is the old or the
-// new one.
-func (d *Dir) writeLocked() error {
-	body, err := json.MarshalIndent(d.mu.meta, "", "  ")
-	if err != nil {
-		return err
-	}
-	name := d.Path(formatFile)
-	f, err := d.fs.Create(name+".tmp", vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(encodeFormat(FormatVersion, append(body, '\n')))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := d.fs.Rename(name+".tmp", name); err != nil {
-		return err
-	}
-	return syncDir(d.fs, d.path)
-}
-
-func encodeFormat(version int, body []byte) []byte {
-	zero := append(fmt.Appendf(nil, formatLine, version, 0), body...)
-	sum := crc32.Checksum(zero, castagnoli)
-	return append(fmt.Appendf(nil, formatLine, version, sum), body...)
-}
-
-func readFormat(fs FS, name string) (Meta, error) {
-	f, err := fs.Open(name)
-	if err != nil {
-		return Meta{}, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return Meta{}, err
-	}
-	m, err := decodeFormat(b)
-	if err != nil {
-		return Meta{}, fmt.Errorf("file %s: %w", name, err)
-	}
-	return m, nil
-}
-
-func decodeFormat(b []byte) (Meta, error) {
-	line, body, _ := bytes.Cut(b, []byte("\n"))
-	var version int
-	var sum uint32
-	if _, err := fmt.Sscanf(string(line)+"\n", formatLine, &version, &sum); err != nil {
-		return Meta{}, fmt.Errorf("first line is damaged: %w", mqerr.ErrCorruptLog)
-	}
-	if !bytes.Equal(b, encodeFormat(version, body)) {
-		return Meta{}, fmt.Errorf("checksum is wrong: %w", mqerr.ErrCorruptLog)
-	}
-	if version > FormatVersion {
-		return Meta{}, fmt.Errorf("format %d, this version of mq reads up to %d: %w", version, FormatVersion, mqerr.ErrNewerFormat)
-	}
-	var m Meta
-	if err := json.Unmarshal(body, &m); err != nil {
-		return Meta{}, fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
-	}
-	return m, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -20,9 +21,6 @@ type engineStats struct {
 	flushFailed                       atomic.Pointer[error] // newest failure of a flush, nil after a success
 }
 
-// blobMinimum is the smallest value that gets into a blob file.
-const blobMinimum = 1 << 10
-
 func openEngine(dir string, o Options, stats *engineStats) (*pebble.DB, error) {
 	cache := pebble.NewCache(int64(o.CacheBytes))
 	defer cache.Unref()
@@ -36,32 +34,51 @@ func openEngine(dir string, o Options, stats *engineStats) (*pebble.DB, error) {
 		L0StopWritesThreshold:       64,
 		MaxOpenFiles:                512,
 		FlushDelayDeleteRange:       max(o.FreeDelay, 0),
-		LoggerAndTracer:             nil,
 		Logger:                      engineLogger{o.Logger},
 		EventListener:               listener(o.Logger, stats),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
+	// Few large tables: each costs two fsyncs. The other levels follow from it.
+	po.TargetFileSizes[0] = 16 << 20
 	po.Experimental.FileCacheShards = 2
-	// Fetching a log once from end to end must not cause compactions.
+	// Reading a log once from end to end must not cause compactions.
 	po.Experimental.ReadSamplingMultiplier = -1
 	po.Experimental.EnableColumnarBlocks = func() bool { return true }
-	po.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return true }
-	blobs := pebble.ValueSeparationPolicy{
-		Enabled:               !o.DisableBlobs,
-		MinimumSize:           blobMinimum,
-		MaxBlobReferenceDepth: 10,
-		RewriteMinimumAge:     time.Minute,
-		TargetGarbageRatio:    0.5,
-	}
-	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return blobs }
 	for i := range po.Levels {
 		// Producers compress their batches; to do it again costs and gains nothing.
 		po.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 		po.Levels[i].BlockSize = 32 << 10
 	}
+	useBlobs(po, !o.DisableBlobs)
 	db, err := pebble.Open(dir, po)
-	return db, engineError(err)
+	return db, openError(err)
 }
+
+// useBlobs puts batches into blob files, which compactions do not rewrite.
+// Measured with 16 KiB batches, 3 GB in all, bytes written per byte: 1.0 with
+// blobs; without 1.3 with one log, 2.0 with 64 and 3.3 with 1,000.
+func useBlobs(po *pebble.Options, on bool) {
+	policy := pebble.ValueSeparationPolicy{
+		Enabled:     on,
+		MinimumSize: 1 << 10,
+		// The engine rewrites values when a table refers to more blob files
+		// than this, for the sake of locality. Values are in append order and
+		// stay so: there is nothing to gain.
+		MaxBlobReferenceDepth: 1000,
+		// Retention makes most blob files garbage as a whole. The rest, kept
+		// alive by a log with little traffic, is rewritten.
+		TargetGarbageRatio: 0.3,
+		RewriteMinimumAge:  5 * time.Second,
+	}
+	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return policy }
+	// Cutting deleted ranges out of tables frees space without blobs. With
+	// them it spoils the engine's count of garbage in blob files.
+	po.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return !on }
+}
+
+// nothingFlushed is the text of the error, not exported, by which the engine
+// says that a flush found nothing to write.
+const nothingFlushed = "pebble: empty table"
 
 func listener(log *slog.Logger, stats *engineStats) *pebble.EventListener {
 	return &pebble.EventListener{
@@ -71,7 +88,7 @@ func listener(log *slog.Logger, stats *engineStats) *pebble.EventListener {
 			log.Error("storage engine: corrupt file", "path", i.Path, "err", i.Details)
 		},
 		FlushEnd: func(i pebble.FlushInfo) {
-			if i.Err != nil {
+			if i.Err != nil && i.Err.Error() != nothingFlushed {
 				stats.flushErrors.Add(1)
 				stats.flushFailed.Store(&i.Err)
 				return
@@ -121,4 +138,21 @@ func engineError(err error) error {
 		return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
 	}
 	return err
+}
+
+// openError is engineError for opening, when the engine does not mark all
+// damage as such: what the system did not say is about the files' content.
+func openError(err error) error {
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+		return nil
+	case isLocked(err):
+		return fmt.Errorf("%w: %w", mqerr.ErrDirInUse, err)
+	case errors.As(err, &errno) && errno != syscall.ENOENT:
+		return err
+	case pebble.IsCorruptionError(err):
+		return engineError(err)
+	}
+	return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
 }

@@ -29,7 +29,13 @@ func (s *Store) Metrics() Metrics {
 	}
 	defer s.gate.leave()
 	pm := s.db.Metrics()
-	total := pm.Total()
+	var flushed, compacted uint64
+	for i := range pm.Levels {
+		l := &pm.Levels[i]
+		flushed += l.TableBytesFlushed + l.BlobBytesFlushed
+		// The engine counts blob files that a flush wrote in both.
+		compacted += l.TableBytesCompacted + l.BlobBytesCompacted - l.BlobBytesFlushed
+	}
 	return Metrics{
 		DiskBytes:     pm.DiskSpaceUsage(),
 		LiveBytes:     pm.Table.Local.LiveSize + pm.BlobFiles.LiveSize,
@@ -42,8 +48,8 @@ func (s *Store) Metrics() Metrics {
 		Flushes:        s.stats.flushes.Load(),
 		FlushErrors:    s.stats.flushErrors.Load(),
 		Compactions:    s.stats.compactions.Load(),
-		FlushedBytes:   total.TableBytesFlushed + total.BlobBytesFlushed,
-		CompactedBytes: total.TableBytesCompacted + total.BlobBytesCompacted,
+		FlushedBytes:   flushed,
+		CompactedBytes: compacted,
 
 		CacheBytes:  pm.BlockCache.Size,
 		CacheHits:   pm.BlockCache.Hits,

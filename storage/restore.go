@@ -26,6 +26,9 @@ func (sp *Space) Restore(r io.Reader, stop <-chan struct{}) (err error) {
 		return fmt.Errorf("storage: restore %s: another restore is under way", sp.id)
 	}
 	defer sp.restoring.Store(false)
+	if err := sp.write(func() error { return nil }); err != nil {
+		return err
+	}
 	base := sp.meta.Load()
 	rs := restore{sp: sp, gen: base.gen + 1, fr: frameReader{r: bufio.NewReaderSize(r, 64<<10)}}
 	if err := rs.run(base, stop); err != nil {

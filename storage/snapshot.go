@@ -32,8 +32,6 @@ const (
 	frameMax    = 256 << 20 // what a reader accepts
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Snapshot is a key space as it was at one moment. It costs little to take and
 // keeps later deletions from freeing disk space until it is closed.
 type Snapshot struct {
@@ -113,7 +111,9 @@ func (sn *Snapshot) WriteTo(w io.Writer, stop <-chan struct{}) error {
 		return err
 	}
 	fw := frameWriter{w: w, buf: make([]byte, 0, frameTarget+64<<10)}
-	if err := fw.write(frameState, sn.meta.encode()); err != nil {
+	state := sn.meta
+	state.writes = 0 // local to the store
+	if err := fw.write(frameState, state.encode()); err != nil {
 		return err
 	}
 	var pairs uint64

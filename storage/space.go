@@ -270,6 +270,12 @@ func (sp *Space) commit(b *pebble.Batch, base, next *spaceMeta) error {
 			return engineError(err)
 		}
 		sp.meta.Store(next)
+		switch {
+		case next.gen != base.gen:
+			sp.s.deleted.add(spaceKey(famData, sp.id, base.gen), after(spaceKey(famData, sp.id, base.gen)), base.written-base.freedBytes)
+		case next.freed > base.freed:
+			sp.s.deleted.add(dataKey(sp.id, base.gen, base.freed), dataKey(sp.id, base.gen, next.freed), next.freedBytes-base.freedBytes)
+		}
 		return nil
 	})
 }

@@ -86,6 +86,8 @@ type Store struct {
 	closing chan struct{} // closed when Close begins; ends waits for flushes
 	flusher flusher
 	stats   engineStats
+	deleted deletions
+	blobs   bool
 	fs      FS
 	dir     string
 
@@ -107,14 +109,16 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	s := &Store{gate: newGate(), closing: make(chan struct{}), fs: o.FS, dir: dir}
+	s := &Store{gate: newGate(), closing: make(chan struct{}), fs: o.FS, dir: dir, blobs: !o.DisableBlobs}
 	s.mu.open = make(map[ReplicaID]*Space)
 	s.mu.snapshots = make(map[*Snapshot]struct{})
-	db, err := openEngine(dir, o, &s.stats)
+	err := checkManifest(o.FS, dir)
+	if err == nil {
+		s.db, err = openEngine(dir, o, &s.stats)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
 	}
-	s.db = db
 	return s, nil
 }
 
@@ -134,7 +138,11 @@ func (s *Store) Close() error {
 			errs = append(errs, sn.release())
 		}
 		errs = append(errs, s.flushForClose(), engineError(s.db.Close()))
-		if err := errors.Join(errs...); err != nil {
+		err := errors.Join(errs...)
+		if err == nil {
+			err = noteClean(s.fs, s.dir)
+		}
+		if err != nil {
 			s.closeErr = fmt.Errorf("storage: close %s: %w", s.dir, err)
 		}
 	})
@@ -180,7 +188,12 @@ func (s *Store) Drop(id ReplicaID) error {
 	}
 	defer s.gate.leave()
 	s.detach(id, nil)
-	err := s.writeBatch(func(b *pebble.Batch) error {
+	first, last := replicaKey(famData, id), after(replicaKey(famData, id))
+	size, err := s.db.EstimateDiskUsage(first, last)
+	if err != nil {
+		return fmt.Errorf("storage: drop %s: %w", id, engineError(err))
+	}
+	err = s.writeBatch(func(b *pebble.Batch) error {
 		for _, f := range append(families[:], famMeta) {
 			if err := b.DeleteRange(replicaKey(f, id), after(replicaKey(f, id)), nil); err != nil {
 				return err
@@ -189,6 +202,7 @@ func (s *Store) Drop(id ReplicaID) error {
 		return nil
 	})
 	if err == nil {
+		s.deleted.add(first, last, int64(size))
 		err = s.flush()
 	}
 	if err != nil {

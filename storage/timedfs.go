@@ -6,6 +6,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+// flushRetryDelay is how long a file system that failed a flush is left alone
+// before the engine, which would try again at once and for ever, gets its next
+// file.
+const flushRetryDelay = 100 * time.Millisecond
+
 // timedFS counts and times the fsyncs of the engine.
 type timedFS struct {
 	vfs.FS
@@ -25,6 +30,9 @@ func (fs timedFS) wrap(f vfs.File, err error) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (fs timedFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if fs.stats.flushFailed.Load() != nil {
+		time.Sleep(flushRetryDelay)
+	}
 	return fs.wrap(fs.FS.Create(name, c))
 }
 
