@@ -14,9 +14,8 @@ func (e *Engine) run() {
 	defer e.finish()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	news := false
+	changed, news := e.cfg.Router.Changed(), false
 	for {
-		changed := e.cfg.Router.Changed()
 		wants, arrived, wakeAt := e.tick(news)
 		for _, w := range wants {
 			e.cfg.Router.Want(w.topic, w.create)
@@ -30,7 +29,7 @@ func (e *Engine) run() {
 		case <-timer.C:
 		case <-e.nudge:
 		case <-changed:
-			news = true
+			changed, news = e.cfg.Router.Changed(), true // the next one before looking
 		case <-e.cfg.Router.Done():
 			return
 		case <-e.ctx.Done():
