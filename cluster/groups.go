@@ -138,6 +138,7 @@ type groupTx struct {
 	g     *groupStore
 	batch *storage.KVBatch
 	term  int32
+	set   [][]byte // keys written by this batch, which a scan does not see yet
 }
 
 func (t *groupTx) epoch() int32 { return t.term }
@@ -156,7 +157,9 @@ func (t *groupTx) apply(h header, body []byte) result {
 		}
 		for _, o := range c.Offsets {
 			rec := offsetRecord{o.Offset, o.LeaderEpoch, c.MemberEpoch, h.time, o.Metadata}
-			t.batch.Set(offsetKey(c.Group, o.TopicID, o.Partition), rec.encode())
+			key := offsetKey(c.Group, o.TopicID, o.Partition)
+			t.batch.Set(key, rec.encode())
+			t.set = append(t.set, key)
 		}
 		return result{}
 	case kindPurgeTopic:
@@ -172,12 +175,16 @@ func (t *groupTx) apply(h header, body []byte) result {
 
 // purge deletes the offsets of a deleted topic.
 func (t *groupTx) purge(id uuid.UUID) error {
-	return t.g.kv.Scan([]byte{preOffset}, func(key, _ []byte) error {
+	drop := func(key, _ []byte) error {
 		if _, topicID, _, ok := splitOffsetKey(key); ok && topicID == id {
 			t.batch.Delete(key)
 		}
 		return nil
-	})
+	}
+	for _, key := range t.set {
+		_ = drop(key, nil)
+	}
+	return t.g.kv.Scan([]byte{preOffset}, drop)
 }
 
 func (t *groupTx) commit(applied uint64) error {
