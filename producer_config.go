@@ -149,8 +149,8 @@ func (c ProducerConfig) validate() error {
 func (c ProducerConfig) engine(r *route.Router) produce.Config {
 	return produce.Config{
 		Router: r,
-		Partition: func(rec *produce.Record, n int) int {
-			return c.Partitioner.Partition(rec.Promise.(promise).sent(), n)
+		Partition: func(p produce.Promise, n int) int {
+			return c.Partitioner.Partition(p.(promise).sent(), n)
 		},
 		Acks:            c.Acks.wire(),
 		Codec:           record.Codec(c.Compression),

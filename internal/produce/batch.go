@@ -106,12 +106,14 @@ func (b *batch) takes(size, maxRecords int) bool {
 	return !b.closed && len(b.entries) < maxRecords && b.size+size <= b.limit
 }
 
-// watch calls ended, on a goroutine of its own, when ctx ends. A run of
-// records with the same ctx costs one watch.
+// unwatched reports whether ctx needs a watch: a run of records with the same
+// ctx shares one.
+func (b *batch) unwatched(ctx context.Context) bool {
+	return ctx != b.lastCtx && ctx.Done() != nil
+}
+
+// watch calls ended, on a goroutine of its own, when ctx ends.
 func (b *batch) watch(ctx context.Context, ended func()) {
-	if ctx == b.lastCtx || ctx.Done() == nil {
-		return
-	}
 	b.lastCtx = ctx
 	b.unwatch = append(b.unwatch, context.AfterFunc(ctx, ended))
 }

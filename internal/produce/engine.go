@@ -20,9 +20,9 @@ import (
 type Config struct {
 	Router *route.Router
 
-	// Partition chooses among n partitions for a record; negative leaves it to
-	// the engine. It is called without locks.
-	Partition func(r *Record, n int) int
+	// Partition chooses among n partitions for the record of a promise; negative
+	// leaves it to the engine. It is called without locks.
+	Partition func(p Promise, n int) int
 
 	Acks            int16
 	Codec           record.Codec
@@ -185,7 +185,7 @@ func (e *Engine) put(name string, en entry, urgent bool) (err error) {
 		}
 		e.mu.Unlock()
 
-		if index, err = e.choose(name, &en.Record, n); err != nil {
+		if index, err = e.choose(name, en.Promise, n); err != nil {
 			return err
 		}
 		chosenAmong = n
@@ -193,8 +193,8 @@ func (e *Engine) put(name string, en entry, urgent bool) (err error) {
 }
 
 // choose asks for the partition of a record, without the lock.
-func (e *Engine) choose(name string, rec *Record, n int) (int, error) {
-	index := e.cfg.Partition(rec, n)
+func (e *Engine) choose(name string, p Promise, n int) (int, error) {
+	index := e.cfg.Partition(p, n)
 	if index >= n {
 		e.cfg.Router.Want(name, false) // it may have grown
 		return 0, fmt.Errorf("%w: %q has %d partitions, not %d", mqerr.ErrUnknownTopicOrPartition, name, n, index)
@@ -212,7 +212,9 @@ func (e *Engine) placeLocked(t *topicState, index, size int, now time.Time) *par
 // appendLocked adds an entry that came in at since to a partition.
 func (e *Engine) appendLocked(p *partition, en entry, urgent bool, since, now time.Time) {
 	b := p.add(&e.rules, en, p.topic.limit, since)
-	b.watch(en.ctx, func() { e.ctxEnded(p, b) })
+	if b.unwatched(en.ctx) {
+		b.watch(en.ctx, func() { e.ctxEnded(p, b) })
+	}
 	// Who waits for room ends all lingering when it begins to wait; a batch that
 	// is opened later must not linger either.
 	if urgent || len(b.entries) == 1 && e.buffer.crowded() {

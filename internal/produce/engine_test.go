@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // harness is an engine on a cluster of one broker with topic t, which has two
-// partitions. Records name theirs in the key.
+// partitions.
 type harness struct {
 	*testing.T
 	*produce.Engine
@@ -41,11 +41,11 @@ func run(t *testing.T, change func(*produce.Config), test func(h *harness)) {
 		h.r = h.c.router(t)
 		h.Engine = produce.New(config(func(cfg *produce.Config) {
 			cfg.Router = h.r
-			cfg.Partition = func(r *produce.Record, _ int) int {
-				if r.Key == nil {
-					return 0
+			cfg.Partition = func(p produce.Promise, _ int) int {
+				if p, ok := p.(*pending); ok {
+					return p.partition
 				}
-				return int(r.Key[0] - '0')
+				return 0
 			}
 			if change != nil {
 				change(cfg)
@@ -58,9 +58,10 @@ func run(t *testing.T, change func(*produce.Config), test func(h *harness)) {
 
 // pending is a record that was added.
 type pending struct {
-	t    *testing.T
-	done chan produce.Result
-	at   time.Time // of settling
+	t         *testing.T
+	partition int
+	done      chan produce.Result
+	at        time.Time // of settling
 }
 
 func (p *pending) Settle(r produce.Result) {
@@ -68,18 +69,14 @@ func (p *pending) Settle(r produce.Result) {
 	p.done <- r
 }
 
-func (h *harness) record(key, value string) (produce.Record, *pending) {
-	p := &pending{t: h.T, done: make(chan produce.Result, 1)}
-	rec := produce.Record{Value: []byte(value), Promise: p}
-	if key != "" {
-		rec.Key = []byte(key)
-	}
-	return rec, p
+func (h *harness) record(partition int, value string) (produce.Record, *pending) {
+	p := &pending{t: h.T, partition: partition, done: make(chan produce.Result, 1)}
+	return produce.Record{Value: []byte(value), Promise: p}, p
 }
 
-func (h *harness) add(ctx context.Context, key, value string, urgent bool) *pending {
+func (h *harness) add(ctx context.Context, partition int, value string, urgent bool) *pending {
 	h.Helper()
-	rec, p := h.record(key, value)
+	rec, p := h.record(partition, value)
 	if err := h.Add(ctx, "t", rec, urgent); err != nil {
 		h.Fatalf("add %.20s: %v", value, err)
 	}
@@ -89,13 +86,13 @@ func (h *harness) add(ctx context.Context, key, value string, urgent bool) *pend
 // linger adds a record that is not urgent to partition 0.
 func (h *harness) linger(value string) *pending {
 	h.Helper()
-	return h.add(context.Background(), "", value, false)
+	return h.add(context.Background(), 0, value, false)
 }
 
 // send adds an urgent record to partition 0.
 func (h *harness) send(value string) *pending {
 	h.Helper()
-	return h.add(context.Background(), "", value, true)
+	return h.add(context.Background(), 0, value, true)
 }
 
 // offset waits for the acknowledgement.
@@ -221,12 +218,12 @@ func TestRecordAboveBatchBytesTravelsAlone(t *testing.T) {
 func TestRecordAboveTheLimitIsRefused(t *testing.T) {
 	run(t, func(cfg *produce.Config) { cfg.MaxRecordBytes = 1000 }, func(h *harness) {
 		value := make([]byte, 1000-record.HeaderSize-9) // length, attributes, deltas, key, value, headers
-		rec, p := h.record("", string(value))
+		rec, p := h.record(0, string(value))
 		if err := h.Add(h.Context(), "t", rec, true); err != nil {
 			h.Fatalf("largest: %v", err)
 		}
 		p.offset()
-		rec, _ = h.record("", string(value)+"x")
+		rec, _ = h.record(0, string(value)+"x")
 		if err := h.Add(h.Context(), "t", rec, true); !errors.Is(err, mqerr.ErrRecordTooLarge) {
 			h.Fatalf("one byte more: %v", err)
 		}
@@ -311,7 +308,7 @@ func TestFullBufferMakesAddWait(t *testing.T) {
 				value := strings.Repeat("x", 1000)
 				h.linger(value)
 				h.linger(value)
-				rec, _ := h.record("", value)
+				rec, _ := h.record(0, value)
 				if err := h.TryAdd("t", rec); !errors.Is(err, mqerr.ErrBufferFull) {
 					h.Fatalf("TryAdd: %v", err)
 				}
@@ -331,7 +328,7 @@ func TestAddThatWaitsForRoomEndsWithItsContext(t *testing.T) {
 		h.send("a")
 		ctx, cancel := context.WithTimeout(h.Context(), time.Second)
 		defer cancel()
-		rec, p := h.record("", "b")
+		rec, p := h.record(0, "b")
 		err := h.Add(ctx, "t", rec, true)
 		if !errors.Is(err, context.DeadlineExceeded) || mqerr.OutcomeUnknown(err) {
 			h.Fatal(err)
@@ -348,7 +345,7 @@ func TestRecordIsDroppedWhenItsContextEndsBeforeItIsSent(t *testing.T) {
 	run(t, nil, func(h *harness) {
 		h.c.set(func() { h.c.topics["t"].partitions[0].leader = -1 })
 		ctx, cancel := context.WithCancel(h.Context())
-		before, p, after := h.send("before"), h.add(ctx, "", "dropped", true), h.send("after")
+		before, p, after := h.send("before"), h.add(ctx, 0, "dropped", true), h.send("after")
 		time.Sleep(time.Second)
 		cancel()
 		if err := p.failure(); !errors.Is(err, context.Canceled) || mqerr.OutcomeUnknown(err) {
@@ -366,7 +363,7 @@ func TestRecordIsStillStoredWhenItsContextEndsAfterItWasSent(t *testing.T) {
 		h.fates(fate{lose: true, delay: time.Second, reply: errors.New("connection lost")})
 		ctx, cancel := context.WithTimeout(h.Context(), 500*time.Millisecond)
 		defer cancel()
-		p := h.add(ctx, "", "a", true)
+		p := h.add(ctx, 0, "a", true)
 		if err := p.failure(); !errors.Is(err, context.DeadlineExceeded) || !mqerr.OutcomeUnknown(err) {
 			h.Fatal(err)
 		}
@@ -413,7 +410,7 @@ func TestBatchesInFlightAreBounded(t *testing.T) {
 func TestPartitionInTroubleDoesNotDelayOthers(t *testing.T) {
 	run(t, nil, func(h *harness) {
 		h.send("first").offset()
-		h.add(h.Context(), "1", "first", true).offset()
+		h.add(h.Context(), 1, "first", true).offset()
 		attempts := 0
 		h.c.set(func() {
 			h.c.fate = func(p *partitionLog, _ batch) fate {
@@ -427,10 +424,10 @@ func TestPartitionInTroubleDoesNotDelayOthers(t *testing.T) {
 				return fate{delay: 10 * time.Second}
 			}
 		})
-		slow := h.add(h.Context(), "0", "slow", false)
+		slow := h.add(h.Context(), 0, "slow", false)
 		start := time.Now()
 		for range 100 { // some of them while slow is sent again
-			quick := h.add(h.Context(), "1", "quick", false)
+			quick := h.add(h.Context(), 1, "quick", false)
 			quick.offset()
 		}
 		if waited := time.Since(start); waited > time.Second {
@@ -477,7 +474,9 @@ func TestDeliveryTimeoutSaysWhetherTheOutcomeIsKnown(t *testing.T) {
 		if waited := refused.at.Sub(start); waited < 2*time.Minute || waited > 121*time.Second {
 			h.Fatalf("failed after %v", waited)
 		}
-		h.c.set(func() { h.c.fate = func(*partitionLog, batch) fate { return fate{lose: true, reply: errors.New("lost")} } })
+		h.c.set(func() {
+			h.c.fate = func(*partitionLog, batch) fate { return fate{lose: true, reply: errors.New("lost")} }
+		})
 		if err := h.send("lost").failure(); !mqerr.OutcomeUnknown(err) {
 			h.Fatalf("lost for two minutes: %v", err)
 		}
@@ -561,7 +560,7 @@ func TestTopicNameThatIsNotAllowedFailsAtOnce(t *testing.T) {
 func TestPartitionThatDoesNotExistIsRefused(t *testing.T) {
 	run(t, nil, func(h *harness) {
 		h.send("a").offset()
-		rec, _ := h.record("7", "b")
+		rec, _ := h.record(7, "b")
 		if err := h.Add(h.Context(), "t", rec, true); !errors.Is(err, mqerr.ErrUnknownTopicOrPartition) {
 			h.Fatal(err)
 		}
@@ -574,13 +573,13 @@ func TestPartitionThatDoesNotExistIsRefused(t *testing.T) {
 		})
 		_ = h.Add(h.Context(), "t", rec, true)
 		time.Sleep(time.Second)
-		h.add(h.Context(), "7", "b", true).offset()
+		h.add(h.Context(), 7, "b", true).offset()
 	})
 }
 
 func TestRecordForAPartitionThatDoesNotExistFailsBeforeTheTopicIsKnown(t *testing.T) {
 	run(t, nil, func(h *harness) {
-		bad, good := h.add(h.Context(), "7", "bad", true), h.send("good")
+		bad, good := h.add(h.Context(), 7, "bad", true), h.send("good")
 		if err := bad.failure(); !errors.Is(err, mqerr.ErrUnknownTopicOrPartition) {
 			h.Fatal(err)
 		}
@@ -682,7 +681,7 @@ func TestShutdownSettlesEverything(t *testing.T) {
 
 func (h *harness) refusesEverything() {
 	h.Helper()
-	rec, _ := h.record("", "late")
+	rec, _ := h.record(0, "late")
 	if err := h.Add(context.Background(), "t", rec, true); !errors.Is(err, mqerr.ErrClosed) {
 		h.Fatalf("Add: %v", err)
 	}
@@ -724,7 +723,7 @@ func TestCloseFailsWhatIsLeft(t *testing.T) {
 		}
 		blocked := make(chan error, 1)
 		go func() {
-			rec, _ := h.record("", "blocked")
+			rec, _ := h.record(0, "blocked")
 			blocked <- h.Add(context.Background(), "t", rec, true)
 		}()
 		synctest.Wait()
@@ -753,7 +752,7 @@ func TestClosedRouterFailsWhatIsLeft(t *testing.T) {
 		if err := p.failure(); !errors.Is(err, mqerr.ErrClosed) {
 			h.Fatal(err)
 		}
-		rec, _ := h.record("", "late")
+		rec, _ := h.record(0, "late")
 		if err := h.Add(h.Context(), "t", rec, true); !errors.Is(err, mqerr.ErrClosed) {
 			h.Fatal(err)
 		}
@@ -807,7 +806,7 @@ func TestEveryCodecArrives(t *testing.T) {
 
 func TestRecordsWithoutPreferenceStickToABatchAndSpread(t *testing.T) {
 	run(t, func(cfg *produce.Config) {
-		cfg.Partition = func(*produce.Record, int) int { return -1 }
+		cfg.Partition = func(produce.Promise, int) int { return -1 }
 		cfg.BatchRecords = 10
 	}, func(h *harness) {
 		h.send("first").offset()

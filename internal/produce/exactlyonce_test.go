@@ -81,7 +81,7 @@ func runFaults(t *testing.T, seed uint64) {
 	r := run.c.router(t)
 	e := produce.New(config(func(cfg *produce.Config) {
 		cfg.Router = r
-		cfg.Partition = func(r *produce.Record, _ int) int { return r.Promise.(*sent).partition }
+		cfg.Partition = func(p produce.Promise, _ int) int { return p.(*sent).partition }
 		cfg.BatchRecords = 1 + rng.IntN(8)
 		cfg.MaxInFlight = 1 + rng.IntN(8)
 		cfg.BufferRecords = 10 + rng.IntN(100)
@@ -232,7 +232,7 @@ func (run *faultRun) checkDelivered(all []*sent) {
 
 func config(change func(*produce.Config)) produce.Config {
 	cfg := produce.Config{
-		Partition:       func(*produce.Record, int) int { return -1 },
+		Partition:       func(produce.Promise, int) int { return -1 },
 		Acks:            api.AcksAll,
 		BatchRecords:    10_000,
 		BatchBytes:      256 << 10,

@@ -146,7 +146,7 @@ func (e *Engine) move(t *topicState, b *batch) {
 	}
 	for i := range b.entries {
 		en := b.entries[i]
-		index, err := e.choose(t.name, &en.Record, t.count)
+		index, err := e.choose(t.name, en.Promise, t.count)
 
 		e.mu.Lock()
 		if err != nil {

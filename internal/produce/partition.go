@@ -21,6 +21,7 @@ type partition struct {
 	leaderEpoch int32
 	listed      bool // waits in the list of its leader's sender
 
+	usual    int      // records in the last batch: a guess at those in the next
 	queue    []*batch // not resolved, oldest first; only the last one may be open
 	flying   int      // how many of them wait for an answer
 	failures int      // rounds of failures in a row
@@ -50,6 +51,7 @@ func (p *partition) add(r *rules, en entry, limit int, now time.Time) *batch {
 	b := p.open(r, en.size, now)
 	if b == nil {
 		b = newBatch(r, max(limit, record.HeaderSize+en.size), now)
+		b.entries = make([]entry, 0, p.usual)
 		if n := len(p.queue); n > 0 {
 			p.queue[n-1].closed = true
 		}
@@ -113,6 +115,7 @@ func (p *partition) next(r *rules, now time.Time) *batch {
 // begin starts an attempt to send b, which next returned.
 func (p *partition) begin(r *rules, b *batch, now time.Time) {
 	b.closed = true
+	p.usual = len(b.entries)
 	if !b.sent {
 		b.sent = true
 		b.id, b.sequence = p.id, p.sequence
