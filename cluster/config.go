@@ -40,6 +40,7 @@ type TestSeams struct {
 	RaftFS   lvfs.FS    // file system of the raft log
 	Now      func() time.Time
 	DiskFree func() (free, total uint64, ok bool)
+	SkipSync bool // breaks Sync on purpose, to see that tests notice
 }
 
 const (

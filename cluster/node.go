@@ -2,14 +2,11 @@ package cluster
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/config"
-	lvfs "github.com/lni/vfs"
 
+	"github.com/raftmq/mq/cluster/raftlog"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
@@ -35,6 +32,7 @@ type Node struct {
 	dir       *storage.Dir
 	store     *storage.Store
 	net       *loopback
+	rlog      *raftlog.Factory
 	host      *dragonboat.NodeHost
 
 	inflight budget
@@ -65,6 +63,11 @@ type Node struct {
 	reconciled atomic.Int64 // version of the metadata that the replicas follow
 	unsaved    atomic.Int64 // bytes of raft log not yet covered by a snapshot, all shards
 
+	failed struct {
+		sync.Once
+		c   chan struct{}
+		err error // set before c is closed
+	}
 	loops   sync.WaitGroup
 	closing context.Context // ends when Close begins; an owner's lifetime, not a call's
 	stop    context.CancelFunc
@@ -84,6 +87,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.closing, n.stop = context.WithCancel(context.Background())
 	n.replicas.byShard = make(map[uint64]*replica)
 	n.inflight.limit = int64(cfg.InFlightBytes)
+	n.failed.c = make(chan struct{})
 	n.ids.sem = make(chan struct{}, 1)
 	n.leaders.init()
 	n.reconcile.init()
@@ -124,13 +128,10 @@ func (n *Node) minTimeout() time.Duration { return 2 * tick }
 
 func (n *Node) openStore() error {
 	fs := n.cfg.Test.StoreFS
-	path := n.cfg.Dir
-	if n.inMemory() {
-		path = "/mq"
-		if fs == nil {
-			fs = storage.NewMemFS()
-		}
+	if n.inMemory() && fs == nil {
+		fs = storage.NewMemFS()
 	}
+	path := n.path("")
 	dir, err := storage.OpenDir(path, fs, storage.Meta{BrokerID: n.cfg.BrokerID})
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func (n *Node) openStore() error {
 		// New, or the process died before openMetadata was through: nothing was
 		// ever acknowledged, and what is here may be half made.
 		n.clusterID = uuid.NewString()
-		if err := n.clear(path); err != nil {
+		if err := n.clear(); err != nil {
 			return fmt.Errorf("data directory %s: %w", path, err)
 		}
 	}
@@ -148,13 +149,13 @@ func (n *Node) openStore() error {
 	if n.inMemory() {
 		opts.CacheBytes, opts.MemTableBytes = 4<<20, 8<<20
 	}
-	n.store, err = storage.Open(filepath.Join(path, storeDir), opts)
+	n.store, err = storage.Open(n.path(storeDir), opts)
 	return err
 }
 
 // clear removes what an opening that was not completed left behind.
-func (n *Node) clear(path string) error {
-	store, raft := filepath.Join(path, storeDir), filepath.Join(path, raftDir)
+func (n *Node) clear() error {
+	store, raft := n.path(storeDir), n.path(raftDir)
 	if n.cfg.Test.StoreFS == nil && !n.inMemory() {
 		return errors.Join(os.RemoveAll(store), os.RemoveAll(raft))
 	}
@@ -173,57 +174,6 @@ const (
 	storeDir = "store"
 	raftDir  = "raft"
 )
-
-func (n *Node) openHost() error {
-	takeRaftLogger()
-	raftLog.Store(n.cfg.Logger)
-	id := n.dir.Meta()
-	deployment := deploymentID(n.clusterID)
-	n.net = &loopback{deployment: deployment}
-	fs := n.cfg.Test.RaftFS
-	if fs == nil && n.inMemory() {
-		fs = lvfs.NewMem()
-	}
-	engine := config.EngineConfig{ExecShards: 4, CommitShards: 1, ApplyShards: 4, SnapshotShards: 4, CloseShards: 2}
-	logdb := config.GetTinyMemLogDBConfig()
-	logdb.Shards = 1
-	logdb.KVWriteBufferSize = 32 << 20
-	logdb.KVMaxBytesForLevelBase = 256 << 20
-	if n.inMemory() {
-		logdb.KVWriteBufferSize, logdb.KVMaxWriteBufferNumber = 4<<20, 16
-	}
-	path := n.cfg.Dir
-	if n.inMemory() {
-		path = "/mq"
-	}
-	hc := config.NodeHostConfig{
-		DeploymentID:        deployment,
-		NodeHostDir:         filepath.Join(path, raftDir),
-		RTTMillisecond:      uint64(tick / time.Millisecond),
-		RaftAddress:         id.DirectoryID.String(),
-		MaxSendQueueSize:    64 << 20,
-		MaxReceiveQueueSize: 32 << 20,
-		RaftEventListener:   &n.leaders,
-		Expert: config.ExpertConfig{
-			TransportFactory: n.net,
-			Engine:           engine,
-			LogDB:            logdb,
-			FS:               fs,
-		},
-	}
-	host, err := dragonboat.NewNodeHost(hc)
-	if err != nil {
-		return fmt.Errorf("raft: %w", err)
-	}
-	n.host = host
-	return nil
-}
-
-// deploymentID keeps raft messages of other clusters out.
-func deploymentID(clusterID string) uint64 {
-	sum := sha256.Sum256([]byte(clusterID))
-	return max(1, binary.BigEndian.Uint64(sum[:])) // 0 means none
-}
 
 // startReplica starts this broker's copy of a shard. fresh says that metadata
 // was told of it just now or that the process died in between.
@@ -248,6 +198,10 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 	members := map[uint64]dragonboat.Target{mine: n.dir.Meta().DirectoryID.String()}
 	if n.host.HasNodeInfo(s.Shard, mine) {
 		members = nil
+	}
+	if err := r.open(members == nil); err != nil {
+		n.forget(r)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	err := n.host.StartOnDiskReplica(members, false, r.create, config.Config{
 		ShardID: s.Shard, ReplicaID: mine,
@@ -304,8 +258,7 @@ func (n *Node) close() error {
 	n.changed.broadcast()
 	var errs []error
 	if n.host != nil {
-		n.host.Close()
-		raftLog.CompareAndSwap(n.cfg.Logger, nil)
+		n.closeHost()
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

@@ -15,6 +15,7 @@ import (
 	lvfs "github.com/lni/vfs"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/backoff"
 )
 
 // machineRoom is a computer whose power can be cut: both file systems lose what
@@ -23,7 +24,9 @@ type machineRoom struct {
 	raft  *lvfs.MemFS
 	store *vfs.MemFS
 
-	cutAt    int64 // the sync before which power fails; 0 never
+	lying    bool  // syncs of the raft log do nothing
+	skipSync bool  // the state machine's Sync does nothing
+	cutAt    int64 // the sync before which power fails; 0 never, cutAtEnd after the work
 	unsynced int   // percent of the store's unsynced blocks that made it to the disk
 	syncs    atomic.Int64
 
@@ -64,9 +67,15 @@ func (m *machineRoom) storeInjector(op errorfs.Op) error {
 }
 
 func (m *machineRoom) beforeSync() {
-	if m.syncs.Add(1) != m.cutAt {
-		return
+	if m.syncs.Add(1) == m.cutAt {
+		m.cut()
 	}
+}
+
+// cutAtEnd cuts the power when all work is done and a raft log was cut.
+const cutAtEnd = -1
+
+func (m *machineRoom) cut() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	acked := make(map[string]bool, len(m.mu.acked))
@@ -97,6 +106,7 @@ func (m *machineRoom) config() Config {
 			StoreFS:  errorfs.Wrap(m.store, errorfs.InjectorFunc(m.storeInjector)),
 			RaftFS:   lvfs.Wrap(m.raft, m),
 			DiskFree: func() (uint64, uint64, bool) { return 0, 0, false },
+			SkipSync: m.skipSync,
 		},
 	}
 }
@@ -142,6 +152,14 @@ func (m *machineRoom) work(ctx context.Context) error {
 	}
 	for range cap(slots) { // wait for those in flight
 		slots <- struct{}{}
+	}
+	if m.cutAt == cutAtEnd {
+		for n.Stats().RaftSnapshots == 0 {
+			if err := backoff.Sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+		}
+		m.cut()
 	}
 	return nil
 }
@@ -197,7 +215,11 @@ func (c *powerCut) check(tb testing.TB, m *machineRoom) error {
 }
 
 func cutPower(tb testing.TB, cutAt int64, unsynced int) (syncs int64, err error) {
-	m := newMachineRoom(cutAt, unsynced)
+	return newMachineRoom(cutAt, unsynced).cutPower(tb)
+}
+
+func (m *machineRoom) cutPower(tb testing.TB) (syncs int64, err error) {
+	m.raft.SetIgnoreSyncs(m.lying)
 	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
 	defer cancel()
 	if err := m.work(ctx); err != nil && !m.isCut() {
@@ -231,4 +253,27 @@ func TestAcknowledgedRecordsSurviveAPowerCutAtEverySync(t *testing.T) {
 		}
 	}
 	t.Logf("%d power cuts at %d syncs", points, total)
+}
+
+// The next two show that the test above is able to fail: they break what it
+// relies on and expect it to notice.
+
+func TestPowerCutNoticesARaftLogThatIsNotSynced(t *testing.T) {
+	m := newMachineRoom(cutAtEnd, 0)
+	m.lying = true
+	if _, err := m.cutPower(t); err == nil {
+		t.Fatal("nothing was missed although no sync of the raft log took place")
+	} else {
+		t.Log(err)
+	}
+}
+
+func TestPowerCutNoticesASyncThatDoesNotFlush(t *testing.T) {
+	m := newMachineRoom(cutAtEnd, 0)
+	m.skipSync = true
+	if _, err := m.cutPower(t); err == nil {
+		t.Fatal("nothing was missed although the store was not flushed before the raft log was cut")
+	} else {
+		t.Log(err)
+	}
 }

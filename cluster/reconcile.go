@@ -68,6 +68,8 @@ func (n *Node) waitServing(ctx context.Context, r *replica) error {
 		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case <-n.failed.c:
+			return n.failed.err
 		case <-n.closing.Done():
 			return fmt.Errorf("%s: %w", r.name, mqerr.ErrClosed)
 		}
@@ -90,6 +92,8 @@ func (n *Node) WaitReady(ctx context.Context) error {
 		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w: %w", missing, context.Cause(ctx))
+		case <-n.failed.c:
+			return n.failed.err
 		case <-n.closing.Done():
 			return mqerr.ErrClosed
 		}
@@ -158,7 +162,12 @@ func (n *Node) reconcileLoop() {
 		if !n.registered.Load() {
 			continue // metadata may be old until this broker leads or follows
 		}
-		if err := n.reconcileOnce(); err != nil {
+		err := n.reconcileOnce()
+		if errors.Is(err, mqerr.ErrCorruptLog) {
+			n.fail(err)
+			return
+		}
+		if err != nil {
 			n.log.Error("replicas could not be started or removed, will try again", "error", err)
 		}
 	}

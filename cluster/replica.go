@@ -8,6 +8,7 @@ import (
 
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/client"
+	"github.com/lni/dragonboat/v4/raftio"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
 	"github.com/raftmq/mq/internal/mqerr"
@@ -45,6 +46,44 @@ type leadership struct {
 }
 
 func (l *leadership) epoch() int32 { return int32(l.term) }
+
+// open loads the replica's state and checks that store and raft log belong
+// together: the log must reach from where the store was last made durable to at
+// least where the store is. Anything else means that one of them lost what it
+// had promised to keep. known says that the log knows the replica.
+func (r *replica) open(known bool) error {
+	applied, err := r.machine.app.open()
+	if err != nil {
+		return err
+	}
+	r.machine.opened = applied
+	if !known {
+		if applied > 0 {
+			return fmt.Errorf("%w: the store has it up to index %d, the raft log does not know it", mqerr.ErrCorruptLog, applied)
+		}
+		return nil
+	}
+	log := r.node.rlog.Log()
+	snap, err := log.GetSnapshot(r.id.Shard, r.id.Replica)
+	if err != nil {
+		return fmt.Errorf("%w: raft log: %w", mqerr.ErrCorruptLog, err)
+	}
+	if applied < snap.OnDiskIndex {
+		return fmt.Errorf("%w: the store has it up to index %d, the raft log was cut at %d", mqerr.ErrCorruptLog, applied, snap.OnDiskIndex)
+	}
+	state, err := log.ReadRaftState(r.id.Shard, r.id.Replica, snap.Index)
+	if err != nil && !errors.Is(err, raftio.ErrNoSavedLog) {
+		return fmt.Errorf("%w: raft log: %w", mqerr.ErrCorruptLog, err)
+	}
+	last := snap.Index
+	if state.EntryCount > 0 {
+		last = state.FirstIndex + state.EntryCount - 1
+	}
+	if applied > last {
+		return fmt.Errorf("%w: the store has it up to index %d, the raft log ends at %d", mqerr.ErrCorruptLog, applied, last)
+	}
+	return nil
+}
 
 // epochServed returns the leader epoch when this replica may serve produce,
 // latest offsets and range verdicts.
@@ -224,9 +263,14 @@ func (r *replica) gaveUp(res dragonboat.RequestResult) (result, bool) {
 // hold it.
 func (r *replica) stop() {
 	r.stopped.Store(true)
+	r.giveUp(errors.New("the broker is stopping"))
+}
+
+// giveUp refuses all further proposals; of those on their way nobody knows.
+func (r *replica) giveUp(why error) {
 	r.pend.close(
-		fmt.Errorf("%s: %w: the broker is stopping", r.name, mqerr.ErrTimeout),
-		fmt.Errorf("%w: the broker is stopping", mqerr.ErrLeaderNotAvailable))
+		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, why),
+		fmt.Errorf("%w: %w", mqerr.ErrLeaderNotAvailable, why))
 }
 
 // create implements statemachine.CreateOnDiskStateMachineFunc.

@@ -1,0 +1,186 @@
+package cluster
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lni/dragonboat/v4"
+	"github.com/lni/dragonboat/v4/config"
+	lvfs "github.com/lni/vfs"
+
+	"github.com/raftmq/mq/cluster/raftlog"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// Engine sizes. ExecShards is recorded in the raft directory and can't change.
+const (
+	execShards     = 4
+	applyShards    = 4
+	snapshotShards = 4
+)
+
+// openHost starts raft.
+func (n *Node) openHost() error {
+	takeRaftLogger()
+	raftLog.Store(n.cfg.Logger)
+	path, fs := n.path(raftDir), n.cfg.Test.RaftFS
+	switch {
+	case fs != nil:
+	case n.inMemory():
+		fs = lvfs.NewMem()
+	default:
+		fs = lvfs.Default
+	}
+	if err := adoptRaftDir(fs, path); err != nil {
+		return fmt.Errorf("raft directory %s: %w", path, err)
+	}
+	deployment := deploymentID(n.clusterID)
+	n.net = &loopback{deployment: deployment}
+	n.rlog = raftlog.NewFactory(n.raftLogOptions(fs))
+	host, err := dragonboat.NewNodeHost(config.NodeHostConfig{
+		DeploymentID:        deployment,
+		NodeHostDir:         path,
+		RTTMillisecond:      uint64(tick / time.Millisecond),
+		RaftAddress:         n.dir.Meta().DirectoryID.String(),
+		MaxSendQueueSize:    64 << 20,
+		MaxReceiveQueueSize: 32 << 20,
+		RaftEventListener:   &n.leaders,
+		Expert: config.ExpertConfig{
+			TransportFactory: n.net,
+			Engine: config.EngineConfig{
+				ExecShards: execShards, CommitShards: 1, ApplyShards: applyShards,
+				SnapshotShards: snapshotShards, CloseShards: 2,
+			},
+			LogDB:        config.LogDBConfig{Shards: 1},
+			LogDBFactory: n.rlog,
+			// A file system of this type makes a raft worker that panics end by
+			// itself, after the log has failed, and not take the process along.
+			FS: lvfs.Wrap(fs, noInjector{}),
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("raft: %w", err)
+	}
+	n.host = host
+	return nil
+}
+
+func (n *Node) raftLogOptions(fs lvfs.FS) raftlog.Options {
+	o := raftlog.Options{FS: fs, Logger: n.log, OnFailure: n.raftLogFailed, MustExist: n.dir.Meta().ClusterID != ""}
+	if n.inMemory() {
+		// The files are in memory already, and as large as the log may get.
+		o.MemoryBudget, o.SegmentBytes, o.MaxBytes = -1, 4<<20, n.cfg.MaxMemory/4
+	}
+	return o
+}
+
+// noInjector injects no errors.
+type noInjector struct{}
+
+// MaybeError implements lvfs.Injector.
+func (noInjector) MaybeError(lvfs.Op) error { return nil }
+
+// deploymentID keeps raft messages of other clusters out.
+func deploymentID(clusterID string) uint64 {
+	sum := sha256.Sum256([]byte(clusterID))
+	return max(1, binary.BigEndian.Uint64(sum[:])) // 0 means none
+}
+
+// raftFlagFile is where raft notes to whom its directory belongs.
+const raftFlagFile = "dragonboat.ds"
+
+// adoptRaftDir takes the host's name out of what raft keeps: it puts everything
+// below a folder with that name and refuses to start under another, which would
+// tie data to a machine, or to one run of a container. What its flag file is to
+// guard (identity, cluster, format) the data directory guards itself.
+func adoptRaftDir(fs lvfs.FS, path string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	names, err := fs.List(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		full := fs.PathJoin(path, name)
+		if name == raftFlagFile {
+			if err := fs.Remove(full); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := fs.Stat(full)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() && name != host {
+			if err := fs.Rename(full, fs.PathJoin(path, host)); err != nil {
+				return err
+			}
+		}
+	}
+	dir, err := fs.OpenDir(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// path gives a place inside the data directory.
+func (n *Node) path(name string) string {
+	dir := n.cfg.Dir
+	if n.inMemory() {
+		dir = "/mq"
+	}
+	return filepath.Join(dir, name)
+}
+
+// raftLogFailed is told once by the raft log that it can't go on.
+func (n *Node) raftLogFailed(cause error) {
+	n.fail(fmt.Errorf("%w: raft log: %w", mqerr.ErrCorruptLog, cause))
+}
+
+// fail ends the node's work: what was acknowledged is safe, or what is lost is
+// told, and nothing more will be acknowledged. Everything that waits has an
+// unknown outcome. The owner has to close the node.
+func (n *Node) fail(err error) {
+	n.failed.Do(func() {
+		n.log.Error("broker failed: it stops acknowledging", "error", err)
+		n.failed.err = err
+		close(n.failed.c)
+		n.eachReplica(func(r *replica) { r.giveUp(err) })
+		n.changed.broadcast()
+	})
+}
+
+// Failed is closed when the node can't go on and has to be closed. Failure tells why.
+func (n *Node) Failed() <-chan struct{} { return n.failed.c }
+
+// Failure is nil until Failed is closed.
+func (n *Node) Failure() error {
+	select {
+	case <-n.failed.c:
+		return n.failed.err
+	default:
+		return nil
+	}
+}
+
+// closeHost stops raft. After a failure its workers are held by the raft log and
+// must be let go first.
+func (n *Node) closeHost() {
+	if log := n.rlog.Log(); log != nil && n.Failure() != nil {
+		log.Release()
+	}
+	n.host.Close()
+	raftLog.CompareAndSwap(n.cfg.Logger, nil)
+}
