@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/raftmq/mq/cmd/mq/internal/format"
+)
+
+// runMode is `mq --mode MODE --config FILE`: the same as the subcommands, with
+// everything, topics included, from the file.
+func (p *program) runMode(ctx context.Context, mode string) error {
+	f, err := p.load()
+	if err != nil {
+		return err
+	}
+	switch mode {
+	case "broker":
+		return p.runBroker(ctx, f.Broker, "")
+	case "producer":
+		if f.Producer.Topic == "" {
+			return usage(fmt.Errorf("--mode producer needs a --config with producer.topic"))
+		}
+		return p.produce(ctx, f.Client, f.Producer)
+	case "consumer":
+		if len(f.Consumer.Topics) == 0 {
+			return usage(fmt.Errorf("--mode consumer needs a --config with consumer.topic"))
+		}
+		pattern, err := format.Parse(defaultFormat)
+		if err != nil {
+			return err
+		}
+		return p.consume(ctx, f.Client, consumeOptions{cfg: f.Consumer, format: pattern})
+	}
+	return usage(fmt.Errorf("bad --mode %q: want broker, producer or consumer", mode))
+}

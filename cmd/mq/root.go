@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// program is what the subcommands share: the streams and the root's flags.
+type program struct {
+	in          io.Reader
+	out, errOut io.Writer
+	configFile  string
+	broker      string // --broker, above the file's
+}
+
+func newRoot(in io.Reader, out, errOut io.Writer) *cobra.Command {
+	p := &program{in: in, out: out, errOut: errOut}
+	var mode string
+	root := &cobra.Command{
+		Use:   "mq",
+		Short: "A durable message queue: broker, producer, consumer and topic tools in one program",
+		Long: `mq is a durable message queue with Kafka's model: topics, partitions, offsets.
+
+  mq demo                                    see it run, without a server
+  mq broker --data-dir ./data                start a broker
+  mq produce events < lines.txt              send each line as a record
+  mq consume events -o start:end             print the records
+
+MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
+		Args:                       noArgs,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		SuggestionsMinimumDistance: 2,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("mode") {
+				return cmd.Help()
+			}
+			return p.runMode(cmd.Context(), mode)
+		},
+	}
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
+	})
+	root.Flags().StringVarP(&mode, "mode", "m", "", "broker, producer or consumer, set up by --config")
+	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "YAML `file` with sections broker, producer, consumer")
+	root.PersistentFlags().StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
+	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newDemo(p), newVersion())
+	return root
+}
+
+// noArgs and exactArgs are cobra's, as usage errors.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 && !cmd.HasParent() {
+		text := fmt.Sprintf("no command %q", args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			text += "; did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usage(fmt.Errorf("%s (see mq --help)", text))
+	}
+	return usage(cobra.NoArgs(cmd, args))
+}
+
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return usage(fmt.Errorf("%s wants %s, got %d arguments (see %[1]s --help)", cmd.CommandPath(), strings.Join(names, " and "), len(args)))
+	}
+}
+
+// logger writes to stderr at the level of MQ_LOG, or at the one given.
+func (p *program) logger(level slog.Level) (*slog.Logger, error) {
+	switch name := os.Getenv("MQ_LOG"); strings.ToLower(name) {
+	case "":
+	case "trace":
+		level = slog.LevelDebug - 4
+	default:
+		if err := level.UnmarshalText([]byte(name)); err != nil {
+			return nil, usage(fmt.Errorf("MQ_LOG=%s: want error, warn, info, debug or trace", name))
+		}
+	}
+	log := slog.New(slog.NewTextHandler(p.errOut, &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(log) // and what dependencies write with package log
+	return log, nil
+}
+
+// say tells a person something; data goes to p.out.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintf(p.errOut, "mq: "+format+"\n", args...)
+}
