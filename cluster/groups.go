@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -230,13 +231,20 @@ func checkCommit(req *api.CommitOffsetsRequest) error {
 		if len(o.Metadata) > maxCommitMetadata {
 			return fmt.Errorf("%w: %d bytes, at most %d", mqerr.ErrOffsetMetadataTooLarge, len(o.Metadata), maxCommitMetadata)
 		}
+		if !utf8.ValidString(o.Metadata) {
+			return fmt.Errorf("%w: commit metadata is not UTF-8", mqerr.ErrInvalidRequest)
+		}
 	}
 	return nil
 }
 
+// checkGroupID also refuses what the command's encoding would change.
 func checkGroupID(group string) error {
 	if group == "" || len(group) > maxGroupID {
 		return fmt.Errorf("%w: 1 to %d bytes, not %d", mqerr.ErrInvalidGroupID, maxGroupID, len(group))
+	}
+	if !utf8.ValidString(group) {
+		return fmt.Errorf("%w: not UTF-8", mqerr.ErrInvalidGroupID)
 	}
 	return nil
 }
