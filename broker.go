@@ -20,9 +20,10 @@ import (
 // concurrent use.
 //
 // It is a guest in the process: it installs no signal handler, prints nothing
-// and never exits. One thing it can't do for its host: when the disk fails or
-// fills up entirely the raft engine panics rather than acknowledge what it can't
-// keep. MinFreeBytes stops before that.
+// and never exits. When its disk fails it stops acknowledging, closes, and tells
+// by Done and Err. One thing it can't do for its host: when the store can't
+// write at all, as on a disk that is entirely full, the raft engine panics rather
+// than go on without what it promised. MinFreeBytes stops before that.
 type Broker struct {
 	cfg     BrokerConfig
 	metrics *metrics
@@ -34,7 +35,8 @@ type Broker struct {
 	server   *transport.Server // nil without Listen
 
 	done     chan struct{}
-	stopping sync.Mutex // held by a Shutdown; a second one waits
+	watched  chan struct{} // closed when watch has ended
+	stopping sync.Mutex    // held by a Shutdown; a second one waits
 	state    struct {
 		sync.Mutex
 		closed bool
@@ -72,6 +74,8 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
 	}
 	b.metrics = newMetrics(b)
 	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Logger: cfg.Logger})
+	b.watched = make(chan struct{})
+	go b.watch()
 	if b.listener != nil {
 		b.server, err = transport.Serve(b.node, transport.ServerConfig{
 			Listener: b.listener, TLS: cfg.TLS,
@@ -128,6 +132,26 @@ func (b *Broker) MetricsHandler() http.Handler { return b.metrics.handler() }
 // durable and closes the broker. When ctx ends first it closes at once what is
 // left, and the error says so; nothing acknowledged is lost either way.
 func (b *Broker) Shutdown(ctx context.Context) error {
+	err := b.shutdown(ctx)
+	if b.watched != nil {
+		<-b.watched
+	}
+	return err
+}
+
+// watch closes the broker when it can't go on. It ends with the broker.
+func (b *Broker) watch() {
+	defer close(b.watched)
+	select {
+	case <-b.done:
+	case <-b.node.Failed():
+		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.CloseTimeout)
+		defer cancel()
+		_ = b.shutdown(ctx) // told by Err
+	}
+}
+
+func (b *Broker) shutdown(ctx context.Context) error {
 	b.stopping.Lock()
 	defer b.stopping.Unlock()
 	if b.isClosed() {
@@ -143,7 +167,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		errs = append(errs, b.route.Close())
 	}
 	if b.node != nil {
-		errs = append(errs, b.node.Close())
+		errs = append(errs, b.node.Failure(), b.node.Close())
 	}
 	err := errors.Join(errs...)
 	b.state.Lock()
@@ -164,7 +188,8 @@ func (b *Broker) Close() error {
 // Done is closed when the broker has closed.
 func (b *Broker) Done() <-chan struct{} { return b.done }
 
-// Err is nil until Done is closed, then what closing gave, or ErrClosed.
+// Err is nil until Done is closed, then why the broker failed or what closing
+// gave, or ErrClosed.
 func (b *Broker) Err() error {
 	select {
 	case <-b.done:
