@@ -50,11 +50,11 @@ func (p *partition) offsetFor(timestamp int64) (offset, at int64, err error) {
 		if err != nil || batch == nil {
 			return -1, -1, err
 		}
-		offset, at, ok, err := record.FirstAtOrAfter(batch, timestamp)
+		offset, at, ok, err := record.FirstAtOrAfter(batch, timestamp, st.Start)
 		if err != nil {
 			return -1, -1, err
 		}
-		if ok && offset >= st.Start {
+		if ok {
 			return offset, at, nil
 		}
 		from = next

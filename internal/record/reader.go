@@ -75,10 +75,10 @@ func Records(b []byte, opts ReadOptions) iter.Seq2[Record, error] {
 	}
 }
 
-// FirstAtOrAfter finds the first record of the batch in b that is not older
-// than timestamp (ms since 1970). ok is false when there is none. It fails as
-// Records does with default options.
-func FirstAtOrAfter(b []byte, timestamp int64) (offset, ts int64, ok bool, err error) {
+// FirstAtOrAfter finds the first record of the batch in b whose offset is at
+// least from and that is not older than timestamp (ms since 1970). ok is false
+// when there is none. It fails as Records does with default options.
+func FirstAtOrAfter(b []byte, timestamp, from int64) (offset, ts int64, ok bool, err error) {
 	info, err := Parse(b)
 	if err != nil || info.MaxTimestamp < timestamp {
 		return 0, 0, false, err
@@ -87,7 +87,7 @@ func FirstAtOrAfter(b []byte, timestamp int64) (offset, ts int64, ok bool, err e
 		if err != nil {
 			return 0, 0, false, err
 		}
-		if r.Timestamp >= timestamp {
+		if r.Timestamp >= timestamp && r.Offset >= from {
 			return r.Offset, r.Timestamp, true, nil
 		}
 	}

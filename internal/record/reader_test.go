@@ -327,31 +327,35 @@ func TestFirstAtOrAfter(t *testing.T) {
 	stamped := bytes.Clone(b)
 	record.StampAppendTime(stamped, 5000)
 	for _, c := range []struct {
-		name       string
-		batch      []byte
-		timestamp  int64
-		offset, ts int64
-		ok         bool
+		name            string
+		batch           []byte
+		timestamp, from int64
+		offset, ts      int64
+		ok              bool
 	}{
-		{"before all", b, 0, 10, 1000, true},
-		{"exactly the first", b, 1000, 10, 1000, true},
-		{"between", b, 1001, 11, 3000, true},
-		{"later in time, earlier by offset", b, 2000, 11, 3000, true},
-		{"exactly the youngest", b, 3000, 11, 3000, true},
-		{"after all", b, 3001, 0, 0, false},
-		{"append time", stamped, 5000, 10, 5000, true},
-		{"after append time", stamped, 5001, 0, 0, false},
+		{"before all", b, 0, 0, 10, 1000, true},
+		{"exactly the first", b, 1000, 0, 10, 1000, true},
+		{"between", b, 1001, 0, 11, 3000, true},
+		{"later in time, earlier by offset", b, 2000, 0, 11, 3000, true},
+		{"exactly the youngest", b, 3000, 0, 11, 3000, true},
+		{"after all", b, 3001, 0, 0, 0, false},
+		{"append time", stamped, 5000, 0, 10, 5000, true},
+		{"after append time", stamped, 5001, 0, 0, 0, false},
+		{"from an offset on", b, 0, 11, 11, 3000, true},
+		{"from an offset on, which is older", b, 2000, 12, 12, 2000, true},
+		{"from behind the youngest on", b, 2001, 12, 0, 0, false},
+		{"from behind the batch on", b, 0, 13, 0, 0, false},
 	} {
-		offset, ts, ok, err := record.FirstAtOrAfter(c.batch, c.timestamp)
+		offset, ts, ok, err := record.FirstAtOrAfter(c.batch, c.timestamp, c.from)
 		if err != nil || offset != c.offset || ts != c.ts || ok != c.ok {
 			t.Errorf("%s: got %d, %d, %v, %v", c.name, offset, ts, ok, err)
 		}
 	}
-	if _, _, _, err := record.FirstAtOrAfter(b[:70], 0); !errors.Is(err, mqerr.ErrCorruptBatch) {
+	if _, _, _, err := record.FirstAtOrAfter(b[:70], 0, 0); !errors.Is(err, mqerr.ErrCorruptBatch) {
 		t.Errorf("a batch cut off: %v", err)
 	}
 	b[len(b)-1]++
-	if _, _, _, err := record.FirstAtOrAfter(b, 0); !errors.Is(err, mqerr.ErrCorruptBatch) {
+	if _, _, _, err := record.FirstAtOrAfter(b, 0, 0); !errors.Is(err, mqerr.ErrCorruptBatch) {
 		t.Errorf("a changed batch: %v", err)
 	}
 }
