@@ -181,12 +181,20 @@ func checkPartitions(n int) error {
 func (a *Admin) change(ctx context.Context, name string, fn func(context.Context, api.Broker) error) error {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
+	asked := false
 	err := repeat(ctx, adminDeadline, mayChangeAgain, func(ctx context.Context) error {
-		_, err := askHinted(ctx, a.router, route.SeedID, func(b api.Broker) error { return fn(ctx, b) })
+		_, err := askHinted(ctx, a.router, route.SeedID, func(b api.Broker) error {
+			asked = true
+			return fn(ctx, b)
+		})
 		return err
 	})
-	if _, used := a.router.Cached(name); used {
+	if _, used := a.router.Cached(name); used && asked {
 		a.router.Want(name, false)
+		_, _ = a.router.Topic(ctx, name, false) // waits for it; if it fails, who needs it asks again
+	}
+	if !asked {
+		return err
 	}
 	return outcome(ctx, err)
 }

@@ -84,6 +84,9 @@ func (a *Admin) questions(ctx context.Context, name string, partitions []int32, 
 func (a *Admin) TrimTopic(ctx context.Context, name string, to Start, partitions ...int32) ([]PartitionOffset, error) {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("trim topic %q to %v: %w", name, to, context.Cause(ctx))
+	}
 	starts, err := a.trim(ctx, name, to, partitions)
 	if err != nil {
 		return nil, fmt.Errorf("trim topic %q to %v: %w", name, to, outcome(ctx, err))

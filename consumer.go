@@ -114,6 +114,9 @@ func (c *Consumer) commitAtEnd(ctx context.Context) error {
 func (c *Consumer) bind(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	unbind := context.AfterFunc(c.life, cancel)
+	if c.life.Err() != nil {
+		cancel() // now, not when AfterFunc's goroutine comes to it
+	}
 	return ctx, func() { unbind(); cancel() }
 }
 
@@ -181,6 +184,9 @@ func (c *Consumer) Lag(ctx context.Context) (map[TopicPartition]int64, error) {
 // known where reading them begins.
 func (c *Consumer) progress(ctx context.Context, located bool) ([]fetch.Progress, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		changed := c.set.Changed()
 		ps := c.set.Progress()
 		unknown := slices.ContainsFunc(ps, func(p fetch.Progress) bool { return p.Finished < 0 })
@@ -190,7 +196,6 @@ func (c *Consumer) progress(ctx context.Context, located bool) ([]fetch.Progress
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
 		}
 	}
 }

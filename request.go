@@ -23,6 +23,9 @@ var requestBackoff = backoff.Policy{Base: 20 * time.Millisecond, Max: 2 * time.S
 // ends; then the error holds the cause and the last failure. Each attempt gets
 // at most timeout.
 func repeat(ctx context.Context, timeout time.Duration, again func(error) bool, fn func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	for failures := 1; ; failures++ {
 		attempt, cancel := context.WithTimeout(ctx, timeout)
 		err := fn(attempt)
