@@ -185,7 +185,7 @@ func (a *Admin) change(ctx context.Context, name string, fn func(context.Context
 	err := repeat(ctx, adminDeadline, mayChangeAgain, func(ctx context.Context) error {
 		_, err := askHinted(ctx, a.router, route.SeedID, func(b api.Broker) error {
 			asked = true
-			return fn(ctx, b)
+			return outcome(fn(ctx, b))
 		})
 		return err
 	})
@@ -193,10 +193,7 @@ func (a *Admin) change(ctx context.Context, name string, fn func(context.Context
 		a.router.Want(name, false)
 		_, _ = a.router.Topic(ctx, name, false) // waits for it; if it fails, who needs it asks again
 	}
-	if !asked {
-		return err
-	}
-	return outcome(ctx, err)
+	return err
 }
 
 // read sends a question to any broker.
@@ -219,12 +216,13 @@ func adminContext(ctx context.Context) (context.Context, context.CancelFunc) {
 func mayChangeAgain(err error) bool { return mqerr.Retriable(err) && !unknownTopic(err) }
 func mayReadAgain(err error) bool   { return fetch.MayPass(err) && !unknownTopic(err) }
 
-// outcome marks the error of a change that ctx ended as an unknown outcome.
-func outcome(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && mqerr.Of(err) == nil {
-		return fmt.Errorf("%w: %w", ErrTimeout, err)
+// outcome says of the error of a change that was sent that its outcome is
+// unknown, unless a broker told.
+func outcome(err error) error {
+	if err == nil || mqerr.Of(err) != nil {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %w", ErrTimeout, err)
 }
 
 func topicInfo(t api.TopicInfo) TopicInfo {

@@ -89,7 +89,7 @@ func (a *Admin) TrimTopic(ctx context.Context, name string, to Start, partitions
 	}
 	starts, err := a.trim(ctx, name, to, partitions)
 	if err != nil {
-		return nil, fmt.Errorf("trim topic %q to %v: %w", name, to, outcome(ctx, err))
+		return nil, fmt.Errorf("trim topic %q to %v: %w", name, to, err)
 	}
 	return starts, nil
 }

@@ -59,11 +59,11 @@ func (c *Consumer) firstMetadata(down *outage) bool {
 	for _, name := range c.cfg.Topics {
 		for {
 			_, err := c.router.Topic(c.life, name, false)
-			if _, known := c.router.Cached(name); known {
-				break
-			}
 			if c.over() {
 				return false
+			}
+			if err == nil || unknownTopic(err) || !fetch.MayPass(err) {
+				break // answered, if only that there is none
 			}
 			if down.tell() {
 				c.log.Warn("no broker answers", "for", outageTold, "err", err)

@@ -74,17 +74,20 @@ func (e *PartitionError) Unwrap() error { return e.Err }
 // is handed out; retrying it by calling Run again is up to the caller.
 func (c *Consumer) Run(ctx context.Context, h Handler) error {
 	if err := c.beginRead(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopping is what was asked for
+		}
 		return fmt.Errorf("run: %w", err)
 	}
 	defer c.endRead()
 	bound, cancel := c.bind(ctx)
 	defer cancel()
 	err := c.handleAll(bound, h)
-	if bound.Err() != nil && (errors.Is(err, context.Cause(bound)) || errors.Is(err, bound.Err())) {
+	switch {
+	case ctx.Err() != nil && (errors.Is(err, context.Cause(ctx)) || errors.Is(err, ctx.Err())):
 		err = nil // stopping is what was asked for
-		if ctx.Err() == nil {
-			err = fmt.Errorf("run: %w", ErrClosed)
-		}
+	case c.life.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed)):
+		err = fmt.Errorf("run: %w", ErrClosed)
 	}
 	if commitErr := c.commitAtEnd(ctx); commitErr != nil {
 		err = errors.Join(err, fmt.Errorf("run: last commit: %w", commitErr))
@@ -144,7 +147,7 @@ func (c *Consumer) Messages(ctx context.Context) iter.Seq2[*Record, error] {
 		for {
 			run, err := c.next(bound, 1)
 			if err != nil {
-				if bound.Err() == nil {
+				if ctx.Err() == nil && c.life.Err() == nil {
 					yield(nil, err)
 				}
 				return
@@ -216,9 +219,13 @@ func (c *Consumer) beginRead(ctx context.Context) error {
 
 func (c *Consumer) endRead() { <-c.reading }
 
-// next returns up to limit records of one partition when there are some.
+// next returns up to limit records of one partition when there are some. ctx is
+// bound to the consumer, but learns of its end a little later.
 func (c *Consumer) next(ctx context.Context, limit int) (run, error) {
 	for {
+		if c.life.Err() != nil {
+			return run{}, ErrClosed
+		}
 		if ctx.Err() != nil {
 			return run{}, context.Cause(ctx)
 		}

@@ -186,7 +186,7 @@ func askTrim(ctx context.Context, b api.Broker, qs []question) ([]reply, error) 
 	}
 	resp, err := b.TrimTopic(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, outcome(err)
 	}
 	var replies []reply
 	for _, p := range resp.Partitions {
