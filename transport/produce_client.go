@@ -22,14 +22,16 @@ import (
 )
 
 // Produce implements api.Broker. Requests travel on one stream in the order of
-// the calls; done runs on the goroutine that reads the stream, or on the one
-// that writes it when the stream breaks, or on the caller's when the request
-// is refused here; it must not call Produce.
+// the calls. Produce waits while MaxInFlight or MaxInFlightBytes is reached,
+// until ctx ends.
 //
-// Produce waits while MaxInFlight or MaxInFlightBytes is reached, until ctx ends.
-// When the stream breaks, what had left is done with ErrTimeout, the rest that
-// was handed over with ErrLeaderNotAvailable; the next call opens a new one.
-// A request above the broker's limit for messages is ErrRecordTooLarge.
+// When the stream breaks, what had left is done with ErrTimeout, the rest of
+// what was handed over with ErrLeaderNotAvailable, in the order of the calls;
+// the next call opens a new stream. A request above the broker's limit for
+// messages is done with ErrRecordTooLarge.
+//
+// done runs on the goroutine that reads the stream or, with an error, on the
+// one that writes it or the caller's. It must not block, nor call Produce.
 func (c *Client) Produce(ctx context.Context, req *api.ProduceRequest, done func(*api.ProduceResponse, error)) {
 	r := &produceCall{message: wire.Produce.EncodeRequest(req), done: done}
 	for _, p := range req.Partitions {
@@ -91,6 +93,9 @@ func (p *producePipe) close() {
 
 // enqueue waits for the caller's turn and for room, and hands r over.
 func (p *producePipe) enqueue(ctx context.Context, r *produceCall) error {
+	if err := ctx.Err(); err != nil {
+		return p.refused(err)
+	}
 	select {
 	case p.turn <- struct{}{}:
 		defer func() { <-p.turn }()

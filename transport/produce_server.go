@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -101,9 +100,9 @@ func (p *produceStream) hand(ctx context.Context, m *mqpb.ProduceRequest, bytes 
 // answer sends answers until none can come any more, and returns why the
 // stream ends. An error of receiving ends it at once: grpc has told the client.
 func (p *produceStream) answer(received <-chan error) error {
-	var reason error
 	gone, draining := p.stream.Context().Done(), p.server.draining.Done()
 	for {
+		var ended bool
 		select {
 		case <-gone:
 			return p.stream.Context().Err()
@@ -113,18 +112,21 @@ func (p *produceStream) answer(received <-chan error) error {
 			if err != nil {
 				return err
 			}
-			if p.sent() {
-				return reason
-			}
+			ended = p.sent()
 		case <-draining:
-			draining, reason = nil, errStopping
-			if p.close() {
-				return reason
-			}
+			draining = nil
+			ended = p.close()
 		case err := <-received:
-			if err != nil || p.close() {
-				return cmp.Or(err, reason)
+			if err != nil {
+				return err
 			}
+			ended = p.close()
+		}
+		if ended && p.server.draining.Err() != nil {
+			return errStopping
+		}
+		if ended {
+			return nil
 		}
 	}
 }
