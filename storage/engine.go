@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"regexp"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,11 +23,11 @@ type engineStats struct {
 	flushFailed                       atomic.Pointer[error] // newest failure of a flush, nil after a success
 }
 
-func openEngine(dir string, o Options, stats *engineStats) (*pebble.DB, error) {
+func openEngine(dir string, exists bool, o Options, stats *engineStats) (*pebble.DB, error) {
 	cache := pebble.NewCache(int64(o.CacheBytes))
 	defer cache.Unref()
 	po := &pebble.Options{
-		FS:                          timedFS{FS: o.FS, stats: stats, hook: o.OnFsync},
+		FS:                          engineFS{FS: o.FS, stats: stats, hook: o.OnFsync},
 		Cache:                       cache,
 		FormatMajorVersion:          pebble.FormatValueSeparation,
 		DisableWAL:                  true,
@@ -50,8 +52,42 @@ func openEngine(dir string, o Options, stats *engineStats) (*pebble.DB, error) {
 		po.Levels[i].BlockSize = 32 << 10
 	}
 	useBlobs(po, !o.DisableBlobs)
+	if exists {
+		if err := checkBlobFiles(dir, po); err != nil {
+			return nil, err
+		}
+	}
 	db, err := pebble.Open(dir, po)
 	return db, openError(err)
+}
+
+// checkBlobFiles looks whether the blob files of the store are there and as
+// long as they should be. The engine does this for tables only, and panics
+// when it comes upon a missing blob file. It takes a database that is open for
+// reading, where nothing happens in the background.
+func checkBlobFiles(dir string, po *pebble.Options) error {
+	ro := *po
+	ro.ReadOnly, ro.DisableTableStats = true, true
+	db, err := pebble.Open(dir, &ro)
+	if err != nil {
+		return openError(err)
+	}
+	for blob := range db.DebugCurrentVersion().BlobFiles.All() {
+		path := po.FS.PathJoin(dir, fmt.Sprintf("%06d%s", blob.Physical.FileNum, blobSuffix))
+		info, statErr := po.FS.Stat(path)
+		switch {
+		case errors.Is(statErr, os.ErrNotExist):
+			err = fmt.Errorf("%w: file %s is missing", mqerr.ErrCorruptLog, path)
+		case statErr != nil:
+			err = statErr
+		case uint64(info.Size()) != blob.Physical.Size:
+			err = fmt.Errorf("%w: file %s has %d bytes, not %d", mqerr.ErrCorruptLog, path, info.Size(), blob.Physical.Size)
+		}
+		if err != nil {
+			break
+		}
+	}
+	return errors.Join(err, db.Close())
 }
 
 // useBlobs puts batches into blob files, which compactions do not rewrite.
@@ -131,14 +167,32 @@ func engineError(err error) error {
 		return nil
 	case errors.Is(err, pebble.ErrClosed):
 		return mqerr.ErrClosed
+	case errors.Is(err, mqerr.ErrCorruptLog):
+		return err
 	case pebble.IsCorruptionError(err):
-		if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-			return fmt.Errorf("%w: file %s: %w", mqerr.ErrCorruptLog, info.Path, info.Details)
-		}
-		return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
+		return damage(err)
 	}
 	return err
 }
+
+// damage makes an error about damaged files one of ours and names the file.
+func damage(err error) error {
+	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
+		return fmt.Errorf("%w: file %s: %w", mqerr.ErrCorruptLog, info.Path, info.Details)
+	}
+	if n := fileNumber.FindStringSubmatch(err.Error()); n != nil {
+		suffix := blobSuffix
+		if n[2] != ":" {
+			suffix = ".sst"
+		}
+		return fmt.Errorf("%w: file %s%s: %w", mqerr.ErrCorruptLog, n[1], suffix, err)
+	}
+	return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
+}
+
+// fileNumber finds the file where the engine tells no more than its number: a
+// blob file that cannot be read, a table that is missing.
+var fileNumber = regexp.MustCompile(`\bfile (\d+)(:| \(type sstable\))`)
 
 // openError is engineError for opening, when the engine does not mark all
 // damage as such: what the system did not say is about the files' content.
@@ -147,12 +201,12 @@ func openError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, mqerr.ErrCorruptLog):
+		return err
 	case isLocked(err):
 		return fmt.Errorf("%w: %w", mqerr.ErrDirInUse, err)
 	case errors.As(err, &errno) && errno != syscall.ENOENT:
 		return err
-	case pebble.IsCorruptionError(err):
-		return engineError(err)
 	}
-	return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
+	return damage(err)
 }

@@ -2,12 +2,12 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
-
-	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -27,65 +27,89 @@ const (
 	cleanSeal = "mq store closed"
 )
 
-// cleanNote is what Close leaves in the CLEAN file.
+// cleanNote is what Close leaves in the CLEAN file: the files that the engine
+// reads whole at open.
 type cleanNote struct {
-	Manifest string `json:"manifest"`
-	Bytes    int    `json:"bytes"`
-	CRC32C   uint32 `json:"crc32c"`
+	Files []fileNote `json:"files"` // the manifest first
 }
 
-// checkManifest looks for damage in the manifest of the store in dir, and
-// takes away the note of the last Close: from now on it does not hold.
-func checkManifest(fs FS, dir string) error {
-	name, b, err := currentManifest(fs, dir)
-	if err != nil || name == "" {
-		return err
+type fileNote struct {
+	Name   string `json:"name"`
+	Bytes  int    `json:"bytes"`
+	CRC32C uint32 `json:"crc32c"`
+}
+
+// checkManifest tells whether there is a store in dir, looks for damage in its
+// manifest, and takes away the note of the last Close: from now on it does not
+// hold.
+func checkManifest(fs FS, dir string) (exists bool, err error) {
+	now, manifest, err := takeNote(fs, dir)
+	if err != nil || len(now.Files) == 0 {
+		return false, err
 	}
-	if end := soundRecords(b); recordAfter(b, end) {
-		return fmt.Errorf("file %s is damaged at byte %d: %w", name, end, mqerr.ErrCorruptLog)
+	name := now.Files[0].Name
+	if end := soundRecords(manifest); recordAfter(manifest, end) {
+		return true, fmt.Errorf("file %s is damaged at byte %d: %w", name, end, mqerr.ErrCorruptLog)
 	}
-	note := fs.PathJoin(dir, cleanFile)
+	path := fs.PathJoin(dir, cleanFile)
 	var clean cleanNote
-	err = readSealed(fs, note, cleanSeal, &clean)
+	err = readSealed(fs, path, cleanSeal, &clean)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // not closed cleanly
+		return true, nil // not closed cleanly
 	}
+	if err != nil {
+		return true, err
+	}
+	// Another manifest means that the store was opened by other means.
+	if len(clean.Files) > 0 && clean.Files[0].Name == name {
+		for _, f := range clean.Files {
+			if !slices.Contains(now.Files, f) {
+				return true, fmt.Errorf("file %s is not as it was when the store was closed: %w", f.Name, mqerr.ErrCorruptLog)
+			}
+		}
+	}
+	if err := fs.Remove(path); err != nil {
+		return true, err
+	}
+	return true, syncDir(fs, dir)
+}
+
+// noteClean leaves a note in the directory of a store that has been closed.
+func noteClean(fs FS, dir string) error {
+	note, _, err := takeNote(fs, dir)
 	if err != nil {
 		return err
 	}
-	if clean.Manifest == fs.PathBase(name) && clean != noteOf(fs, name, b) {
-		return fmt.Errorf("file %s is not as the store left it when it was closed: %w", name, mqerr.ErrCorruptLog)
-	}
-	if err := fs.Remove(note); err != nil {
-		return err
-	}
-	return syncDir(fs, dir)
+	return writeSealed(fs, dir, cleanFile, cleanSeal, note)
 }
 
-// noteClean notes the manifest of a store that has been closed.
-func noteClean(fs FS, dir string) error {
-	name, b, err := currentManifest(fs, dir)
-	if err != nil || name == "" {
-		return err
-	}
-	return writeSealed(fs, dir, cleanFile, cleanSeal, noteOf(fs, name, b))
-}
-
-func noteOf(fs FS, name string, b []byte) cleanNote {
-	return cleanNote{Manifest: fs.PathBase(name), Bytes: len(b), CRC32C: crc32.Checksum(b, castagnoli)}
-}
-
-// currentManifest reads the manifest in use; name is empty when there is none.
-func currentManifest(fs FS, dir string) (name string, b []byte, err error) {
+// takeNote reads the manifest and options in use. The note is empty when there
+// is no store.
+func takeNote(fs FS, dir string) (note cleanNote, manifest []byte, err error) {
 	desc, err := pebble.Peek(dir, fs)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", nil, nil
+		return note, nil, nil
 	}
 	if err != nil || !desc.Exists {
-		return "", nil, err
+		return note, nil, err
 	}
-	b, err = readFile(fs, desc.ManifestFilename, 1<<30)
-	return desc.ManifestFilename, b, err
+	for _, path := range []string{desc.ManifestFilename, desc.OptionsFilename} {
+		if path == "" {
+			continue
+		}
+		b, err := readFile(fs, path, 1<<30)
+		if errors.Is(err, os.ErrNotExist) {
+			return note, nil, fmt.Errorf("file %s is missing: %w", path, mqerr.ErrCorruptLog)
+		}
+		if err != nil {
+			return note, nil, err
+		}
+		if path == desc.ManifestFilename {
+			manifest = b
+		}
+		note.Files = append(note.Files, fileNote{fs.PathBase(path), len(b), crc32.Checksum(b, castagnoli)})
+	}
+	return note, manifest, nil
 }
 
 // The manifest is a row of records cut into chunks, none of which crosses the
@@ -111,9 +135,7 @@ func chunkAt(b []byte, pos int) (typ byte, end int, ok bool) {
 	if typ < chunkFull || typ > chunkLast || end > block {
 		return 0, 0, false
 	}
-	c := crc32.Checksum(b[pos+6:end], castagnoli)
-	ok = binary.LittleEndian.Uint32(b[pos:]) == (c>>15|c<<17)+0xa282ead8
-	return typ, end, ok
+	return typ, end, binary.LittleEndian.Uint32(b[pos:]) == engineChecksum(b[pos+6:end])
 }
 
 // soundRecords returns where the first record that is not sound begins.

@@ -112,9 +112,9 @@ func Open(dir string, o Options) (*Store, error) {
 	s := &Store{gate: newGate(), closing: make(chan struct{}), fs: o.FS, dir: dir, blobs: !o.DisableBlobs}
 	s.mu.open = make(map[ReplicaID]*Space)
 	s.mu.snapshots = make(map[*Snapshot]struct{})
-	err := checkManifest(o.FS, dir)
+	exists, err := checkManifest(o.FS, dir)
 	if err == nil {
-		s.db, err = openEngine(dir, o, &s.stats)
+		s.db, err = openEngine(dir, exists, o, &s.stats)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)

@@ -1,0 +1,213 @@
+package storage_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/storage"
+)
+
+// files are the files of a store by name.
+type files map[string][]byte
+
+func readFiles(t *testing.T, fs vfs.FS, dir string) files {
+	t.Helper()
+	names, err := fs.List(dir)
+	must(t, err)
+	all := files{}
+	for _, name := range names {
+		f, err := fs.Open(fs.PathJoin(dir, name))
+		must(t, err)
+		all[name], err = io.ReadAll(f)
+		must(t, errors.Join(err, f.Close()))
+	}
+	return all
+}
+
+// on writes the files to a new file system, but for one that is replaced; nil
+// leaves it out.
+func (all files) on(t *testing.T, dir, name string, content []byte) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewMem()
+	must(t, fs.MkdirAll(dir, 0o755))
+	for n, b := range all {
+		if n == name {
+			if content == nil {
+				continue
+			}
+			b = content
+		}
+		f, err := fs.Create(fs.PathJoin(dir, n), vfs.WriteCategoryUnspecified)
+		must(t, err)
+		_, err = f.Write(b)
+		must(t, errors.Join(err, f.Close()))
+	}
+	return fs
+}
+
+// damaged makes a store with tables, blob files and a manifest of some records.
+func damageSubject(t *testing.T) (all files, want string) {
+	t.Helper()
+	fs := vfs.NewMem()
+	s := mustOpen(t, fs, storage.Options{})
+	for round := range 2 {
+		for i, id := range crashLogs {
+			l := mustOpenLog(t, s, id)
+			lb := l.NewBatch()
+			lb.BeginEpoch(int32(round))
+			lb.SetProducer(storage.ProducerEntry{ID: 1, Slot: uint8(round)})
+			must(t, lb.Commit(l.Applied()+1))
+			for range 3 {
+				appendTo(t, l, 10, 100+i*1000)
+			}
+			must(t, l.Sync())
+		}
+		kv, err := s.OpenKV(crashKV)
+		must(t, err)
+		kb := kv.NewBatch()
+		kb.Set(fmt.Append(nil, round), []byte("value"))
+		must(t, kb.Commit(uint64(round+1)))
+	}
+	want, err := readStore(s)
+	must(t, err)
+	must(t, s.Close())
+	return readFiles(t, fs, "store"), want
+}
+
+// readStore reads all there is. It returns the first error.
+func readStore(s *storage.Store) (string, error) {
+	var out strings.Builder
+	ids, err := s.Replicas()
+	if err != nil {
+		return "", err
+	}
+	for _, id := range ids {
+		if id == crashKV {
+			kv, err := s.OpenKV(id)
+			if err != nil {
+				return "", err
+			}
+			err = kv.Scan(nil, func(k, v []byte) error {
+				fmt.Fprintf(&out, "%q=%q ", k, v)
+				return nil
+			})
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		l, err := s.OpenLog(id)
+		if err != nil {
+			return "", err
+		}
+		st := l.State()
+		fmt.Fprintf(&out, "%+v ", st)
+		var data []byte
+		for offset := st.Start; offset < st.End; {
+			if data, offset, err = l.Read(data, offset, 1<<20); err != nil {
+				return "", err
+			}
+		}
+		fmt.Fprintf(&out, "%x ", sha256.Sum256(data))
+		err = l.Producers(func(p storage.ProducerEntry) error {
+			fmt.Fprintf(&out, "%+v ", p)
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
+		for epoch := range st.Epoch + 1 {
+			found, end, err := l.EpochEnd(epoch)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprint(&out, found, " ", end, " ")
+		}
+	}
+	return out.String(), nil
+}
+
+// outcome opens a damaged store: harmless damage gives no error.
+func outcome(t *testing.T, fs vfs.FS, want string) error {
+	t.Helper()
+	o := storage.Options{FS: fs, CacheBytes: 1 << 20, MemTableBytes: 1 << 20}
+	s, err := storage.Open("store", o)
+	if err != nil {
+		return err
+	}
+	got, err := readStore(s)
+	// Close may find the damage too; it must not panic.
+	_ = s.Close()
+	if err == nil && got != want {
+		t.Fatalf("a damaged store gave other data\n got %.500s\nwant %.500s", got, want)
+	}
+	return err
+}
+
+func TestFlippedByteIsFoundAndNamed(t *testing.T) {
+	t.Parallel()
+	all, want := damageSubject(t)
+	must(t, outcome(t, all.on(t, "store", "", nil), want))
+	kinds := map[string]int{}
+	for name, content := range all {
+		found := 0
+		step := max(1, len(content)/25)
+		for i := 0; i < len(content); i += step {
+			bad := slices.Clone(content)
+			bad[i] ^= 1 << (i % 8)
+			err := outcome(t, all.on(t, "store", name, bad), want)
+			if err == nil {
+				continue
+			}
+			found++
+			if !errors.Is(err, mqerr.ErrCorruptLog) {
+				t.Errorf("%s, byte %d of %d: %v is not ErrCorruptLog", name, i, len(content), err)
+			}
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%s, byte %d of %d: the error does not name the file: %v", name, i, len(content), err)
+			}
+		}
+		kind := strings.Trim(name, "0123456789-.")
+		kinds[kind]++
+		// The engine makes a journal, but nothing is written to it.
+		if len(content) > 0 && found == 0 && kind != "log" {
+			t.Errorf("%s: no damage was found", name)
+		}
+	}
+	for _, kind := range []string{"sst", "blob", "MANIFEST", "CLEAN"} {
+		if kinds[kind] == 0 {
+			t.Errorf("the store has no %s file: %v", kind, kinds)
+		}
+	}
+}
+
+func TestShortOrMissingFileIsFoundAndNamed(t *testing.T) {
+	t.Parallel()
+	all, want := damageSubject(t)
+	for name, content := range all {
+		if len(content) == 0 || strings.HasSuffix(name, ".log") {
+			continue
+		}
+		for _, n := range []int{-1, 0, 1, len(content) / 2, len(content) - 1} {
+			var short []byte
+			if n >= 0 {
+				short = append(make([]byte, 0, 1), content[:n]...)
+			}
+			err := outcome(t, all.on(t, "store", name, short), want)
+			if err == nil && name == "CLEAN" && n == -1 {
+				continue // as after a crash
+			}
+			if !errors.Is(err, mqerr.ErrCorruptLog) || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s cut to %d of %d bytes: %v", name, n, len(content), err)
+			}
+		}
+	}
+}
