@@ -27,9 +27,10 @@ func (r *Router) useLocked(name string) *topic {
 // wantLocked asks for a refresh, of t if not nil, and returns a ticket for wait.
 func (r *Router) wantLocked(t *topic) uint64 {
 	r.mu.asked++
-	if t != nil {
-		t.wanted = r.mu.asked
+	if t == nil {
+		t = &r.mu.cluster
 	}
+	t.wanted = r.mu.asked
 	select {
 	case r.wake <- struct{}{}:
 	default: // one is on its way
@@ -64,43 +65,74 @@ func (r *Router) announceLocked() {
 
 // run refreshes when it is wanted and at MaxAge, until the Router closes.
 func (r *Router) run() {
-	age := time.NewTimer(r.cfg.MaxAge)
-	defer age.Stop()
-	inRow := 0
-	var last time.Time
+	due := time.NewTimer(r.cfg.MaxAge)
+	defer due.Stop()
 	for {
 		select {
 		case <-r.wake:
-		case <-age.C:
+		case <-due.C:
+			r.refresh()
 		case <-r.ctx.Done():
 			return
 		}
-		// Those who ask again soon after a refresh wait for something that has
-		// not happened yet.
-		gap := spacing.Delay(max(inRow, 1))
-		since := time.Since(last)
-		if since > 2*gap {
-			inRow = 0
-		} else if !r.pause(gap - since) {
-			return
-		}
-		inRow++
-		r.refresh()
-		last = time.Now()
-		age.Reset(r.cfg.MaxAge)
+		due.Reset(time.Until(r.due()))
 	}
 }
 
-// pause waits; it returns false when the Router closes.
-func (r *Router) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-r.ctx.Done():
-		return false
+// due is when to refresh next: at MaxAge, or when the first topic may that
+// wants to.
+func (r *Router) due() time.Time {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	due := r.mu.pace.last.Add(r.cfg.MaxAge)
+	wants := func(t *topic) {
+		if t.wanted > r.mu.served && t.pace.next.Before(due) {
+			due = t.pace.next
+		}
 	}
+	wants(&r.mu.cluster)
+	for _, t := range r.mu.topics {
+		wants(t)
+	}
+	if r.mu.err != nil && due.Before(r.mu.pace.next) {
+		return r.mu.pace.next // no use in asking sooner, whoever wants to
+	}
+	return due
+}
+
+// pace spaces refreshes in a row. Who asks again soon after one waits for
+// something that has not happened yet; whoever has not asked must not wait for
+// them.
+type pace struct {
+	last, next time.Time // the last refresh, and when another one may be
+	inRow      int
+}
+
+func (p *pace) refreshed(now time.Time) {
+	if now.Sub(p.next) > p.next.Sub(p.last) { // twice the back-off went by
+		p.inRow = 0
+	}
+	p.inRow++
+	p.last, p.next = now, now.Add(spacing.Delay(p.inRow))
+}
+
+// refreshedLocked notes a refresh, for the Router and those who wanted it.
+func (r *Router) refreshedLocked(serving uint64, err error) {
+	now := time.Now()
+	r.mu.pace.refreshed(now)
+	if err == nil {
+		r.mu.pace.inRow = 0 // it spaces failures
+	}
+	wanted := func(t *topic) {
+		if t.wanted > r.mu.served && t.wanted <= serving {
+			t.pace.refreshed(now)
+		}
+	}
+	wanted(&r.mu.cluster)
+	for _, t := range r.mu.topics {
+		wanted(t)
+	}
+	r.mu.served, r.mu.err = serving, err
 }
 
 // refresh asks brokers for metadata until one answers.
@@ -128,7 +160,7 @@ func (r *Router) refresh() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.announceLocked()
-	r.mu.served, r.mu.err = serving, err
+	r.refreshedLocked(serving, err)
 	if err != nil {
 		if r.ctx.Err() == nil {
 			r.cfg.Logger.Warn("metadata refresh failed", "err", err)

@@ -6,9 +6,10 @@
 //
 // The Router knows the topics that somebody asked for. One goroutine refreshes
 // them, so concurrent requests coalesce: when Want or Failed says that
-// something is missing or out of date, and at MaxAge. Refreshes in quick
-// succession are spaced by an exponential back-off that starts at a few
-// milliseconds, because an election may be that short, and ends at a second.
+// something is missing or out of date, and at MaxAge. Refreshes that the same
+// topic wants in quick succession are spaced by an exponential back-off that
+// starts at a few milliseconds, because an election may be that short, and ends
+// at a second; so are refreshes that fail.
 //
 // Methods with a context wait for at most one refresh that began after the
 // call and then return what is known, or why it is not: they are one attempt,
@@ -96,6 +97,8 @@ type Router struct {
 		served  uint64        // newest ticket that was given before the last refresh began
 		fresh   uint64        // the same of the last refresh that succeeded
 		err     error         // why the last refresh failed
+		pace    pace          // of refreshes that fail
+		cluster topic         // stands for those who want a refresh of no topic
 		changed chan struct{} // closed after the next refresh
 	}
 }
@@ -106,6 +109,7 @@ type topic struct {
 	info   api.TopicInfo
 	wanted uint64       // newest ticket of somebody who found it missing or out of date
 	create bool         // the next refresh may create it
+	pace   pace         // of the refreshes that it wanted
 	used   atomic.Int64 // last asked for, in ns since 1970
 }
 
@@ -125,6 +129,7 @@ func New(cfg Config) *Router {
 	r.conns = newPool(ctx, cfg.Dial, cfg.Timeout)
 	r.mu.topics = map[string]*topic{}
 	r.mu.changed = make(chan struct{})
+	r.mu.pace.last = time.Now()
 	r.wg.Go(r.run) // ends with ctx
 	return r
 }
