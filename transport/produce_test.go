@@ -125,6 +125,22 @@ func TestCloseEndsEveryRequestOnce(t *testing.T) {
 	}
 }
 
+func TestProduceWithEndedContextHandsNothingOver(t *testing.T) {
+	t.Parallel()
+	broker := newHolding()
+	c := dial(t, serve(t, broker, transport.ServerConfig{}).Addr().String(), transport.ClientConfig{})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for range 20 {
+		if o := transporttest.Await(t, transporttest.Produce(ended, t, c, transporttest.Numbered(1, nil))); !errors.Is(o.Err, context.Canceled) {
+			t.Fatalf("got %v", o.Err)
+		}
+	}
+	if len(broker.taken) != 0 {
+		t.Error("the broker was handed a request")
+	}
+}
+
 func TestClientBoundsWhatIsUnanswered(t *testing.T) {
 	t.Parallel()
 	broker := newHolding()

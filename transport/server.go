@@ -164,7 +164,9 @@ func Serve(b api.Broker, cfg ServerConfig) (*Server, error) {
 
 	go func() {
 		defer close(s.serving)
-		s.err = s.grpc.Serve(s.lis)
+		if err := s.grpc.Serve(s.lis); !errors.Is(err, grpc.ErrServerStopped) {
+			s.err = err
+		}
 	}()
 	return s, nil
 }
