@@ -138,15 +138,34 @@ func isLocked(err error) bool {
 		strings.Contains(err.Error(), "lock held by current process")
 }
 
-// makeDir creates path and makes its creation durable.
+// makeDir makes path and what is missing above it, durably.
 func makeDir(fs FS, path string) error {
-	if _, err := fs.Stat(path); err == nil {
+	var parents []string // of what is missing, lowest first
+	for at := path; ; {
+		if _, err := fs.Stat(at); err == nil {
+			break
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		parent := fs.PathDir(at)
+		parents = append(parents, parent)
+		if parent == at {
+			break
+		}
+		at = parent
+	}
+	if len(parents) == 0 {
 		return nil
 	}
 	if err := fs.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
-	return syncDir(fs, fs.PathDir(path))
+	for _, parent := range parents {
+		if err := syncDir(fs, parent); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Meta returns what the directory says about itself.
