@@ -33,13 +33,13 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 	}()
 	var deadline <-chan time.Time
 	for first := true; ; first = false {
+		changed := n.changed.wait()
 		grown := n.appendedTo(req)
 		resp, size, urgent := n.fetchOnce(req)
 		if urgent || size > 0 && size >= req.MinBytes || req.MaxWait <= 0 {
 			n.countFetched(resp)
 			return resp, nil
 		}
-		changed := n.changed.wait()
 		if first {
 			watched = n.watch(req, wake)
 			timer := time.NewTimer(min(req.MaxWait, maxFetchWait))
