@@ -36,14 +36,41 @@ func (p *partition) offsetFor(timestamp int64) (offset, at int64, err error) {
 	case api.EarliestTimestamp:
 		return st.Start, -1, nil
 	case api.MaxTimestamp:
-		if st.Start == st.End {
-			return -1, -1, nil
-		}
-		timestamp = st.MaxTimestamp
+		return p.youngest(st.MaxTimestamp)
 	}
 	if timestamp < 0 {
 		return -1, -1, fmt.Errorf("%w: timestamp %d", mqerr.ErrInvalidRequest, timestamp)
 	}
+	return p.firstSince(timestamp)
+}
+
+// youngest finds the first of the readable records with the largest timestamp.
+// The largest ever is known; if its record was trimmed, halving the time before
+// it finds the largest that is left.
+func (p *partition) youngest(ever int64) (offset, at int64, err error) {
+	offset, at = -1, -1
+	for low, high := int64(-1), ever+1; high-low > 1; {
+		// A record since low is there or low is -1, none since high is.
+		try := low + (high-low)/2
+		if high > ever {
+			try = ever
+		}
+		off, found, err := p.firstSince(try)
+		switch {
+		case err != nil:
+			return -1, -1, err
+		case off < 0:
+			high = try
+		default:
+			offset, at, low = off, found, found
+		}
+	}
+	return offset, at, nil
+}
+
+// firstSince finds the first readable record at or after a time, -1 for none.
+func (p *partition) firstSince(timestamp int64) (offset, at int64, err error) {
+	st := p.log.State()
 	for from := int64(0); ; {
 		// Batches that may hold such a record, by what their headers say.
 		batch, next, err := p.log.OffsetForTimestamp(timestamp, from)
