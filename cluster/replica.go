@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -172,13 +173,22 @@ func (r *replica) propose(k kind, body []byte, timeout time.Duration, done func(
 	r.submit(header{kind: k, epoch: epoch}, body, timeout, done)
 }
 
+// smallCommand is the size up to which a command that holds no records counts as
+// nothing.
+const smallCommand = 16 << 10
+
 func (r *replica) submit(h header, body []byte, timeout time.Duration, done func(result)) {
 	n := r.node
 	h.feature = featureLevel
 	h.time = n.now().UnixMilli()
 	h.id = proposalID{n.nonce, r.seq.Add(1)}
-	size := headerSize + len(body)
-	if !n.inflight.take(size) {
+	// The budgets are for records. What else is small always has room: it frees
+	// space, makes leaders and keeps groups going.
+	size, limit := headerSize+len(body), n.cfg.PartitionInFlightBytes
+	if h.kind != kindAppend && size <= smallCommand {
+		size, limit = 0, math.MaxInt
+	}
+	if size > 0 && !n.inflight.take(size) {
 		done(refused(fmt.Errorf("%s: %w: %d bytes are on their way in this broker", r.name, mqerr.ErrBusy, n.cfg.InFlightBytes)))
 		return
 	}
@@ -187,7 +197,7 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 		done(res)
 	}
 	pr := &proposal{epoch: h.epoch, size: size, done: finish}
-	if err := r.pend.add(h.id.seq, pr, n.cfg.PartitionInFlightBytes); err != nil {
+	if err := r.pend.add(h.id.seq, pr, limit); err != nil {
 		finish(refused(fmt.Errorf("%s: %w", r.name, err)))
 		return
 	}
