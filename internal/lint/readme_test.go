@@ -36,8 +36,8 @@ func TestReadmeSnippetsAreTheExamples(t *testing.T) {
 	}
 }
 
-// exampleBodies returns the functions of example_test.go, without the Output
-// comment that go test checks, one tab less deep.
+// exampleBodies returns the functions of example_test.go, one tab less deep:
+// from a line "// README", if there is one, to the Output that go test checks.
 func exampleBodies(t *testing.T) map[string]string {
 	t.Helper()
 	path := filepath.Join(root, "example_test.go")
@@ -55,6 +55,9 @@ func exampleBodies(t *testing.T) map[string]string {
 		if fn, ok := d.(*ast.FuncDecl); ok {
 			body := string(src[fset.Position(fn.Body.Lbrace).Offset+1 : fset.Position(fn.Body.Rbrace).Offset])
 			body, _, _ = strings.Cut(body, "\t// Output:")
+			if _, rest, ok := strings.Cut(body, "\t// README\n"); ok {
+				body = "\n" + rest
+			}
 			bodies[fn.Name.Name] = strings.ReplaceAll(body, "\n\t", "\n")
 		}
 	}
