@@ -40,9 +40,7 @@ func (n *Node) upkeepLoop() {
 func (n *Node) checkSpace() {
 	var why error
 	if n.inMemory() {
-		if held := n.held.Load(); held > n.memoryForRecords() {
-			why = fmt.Errorf("%w: %d bytes of records are held in memory, MaxMemory is %d", mqerr.ErrBusy, held, n.cfg.MaxMemory)
-		}
+		why = n.memoryFull()
 	} else if free, ok := n.diskFree(); ok && int64(free) < n.cfg.MinFreeBytes {
 		why = fmt.Errorf("%w: %d bytes free, want %d", mqerr.ErrDiskFull, free, n.cfg.MinFreeBytes)
 	}
@@ -58,6 +56,15 @@ func (n *Node) checkSpace() {
 		n.fence.Store(nil)
 		n.log.Info("broker is not fenced any more")
 	}
+}
+
+// memoryFull is asked before every append, since memory fills faster than a loop
+// looks.
+func (n *Node) memoryFull() error {
+	if held := n.held.Load(); held > n.memoryForRecords() {
+		return fmt.Errorf("%w: %d bytes of records are held in memory, MaxMemory is %d", mqerr.ErrBusy, held, n.cfg.MaxMemory)
+	}
+	return nil
 }
 
 // upkeepNow looks for what retention can free before its interval.
@@ -80,6 +87,9 @@ func (n *Node) diskFree() (uint64, bool) {
 func (n *Node) fenced() error {
 	if why := n.fence.Load(); why != nil {
 		return *why
+	}
+	if n.inMemory() {
+		return n.memoryFull()
 	}
 	return nil
 }
