@@ -131,7 +131,7 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		Logger:  cfg.Logger,
 	})}
 	if err := c.connect(ctx, cfg.MaxRetries); err != nil {
-		return nil, errors.Join(fmt.Errorf("mq: dial: %w", err), c.Close())
+		return nil, errors.Join(fmt.Errorf("dial %s: %w", strings.Join(cfg.Brokers, ", "), err), c.Close())
 	}
 	return c, nil
 }
@@ -139,11 +139,11 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 func (c *Client) connect(ctx context.Context, retries int) error {
 	for failures := 1; ; failures++ {
 		err := c.route.Refresh(ctx)
-		if err == nil || ctx.Err() != nil || retries >= 0 && failures > retries {
+		if err == nil || retries >= 0 && failures > retries {
 			return err
 		}
-		if sleepErr := backoff.Sleep(ctx, dialBackoff.Delay(failures)); sleepErr != nil {
-			return fmt.Errorf("%w: %w", sleepErr, err)
+		if ended := backoff.Sleep(ctx, dialBackoff.Delay(failures)); ended != nil {
+			return fmt.Errorf("%w: %w", ended, err)
 		}
 	}
 }

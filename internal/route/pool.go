@@ -11,7 +11,7 @@ import (
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
-// pool holds one connection per address.
+// pool holds one connection per address, or per broker where there is none.
 type pool struct {
 	ctx     context.Context // the Router's
 	dial    func(ctx context.Context, id int32, addr string) (Conn, error)
@@ -21,7 +21,7 @@ type pool struct {
 	mu struct {
 		sync.Mutex
 		closed bool
-		conns  map[string]*dialed
+		conns  map[string]*dialed // by connKey
 	}
 }
 
@@ -32,13 +32,20 @@ type dialed struct {
 	err  error
 }
 
+func connKey(id int32, addr string) string {
+	if addr == "" {
+		return fmt.Sprintf("broker %d", id)
+	}
+	return addr
+}
+
 func newPool(ctx context.Context, dial func(ctx context.Context, id int32, addr string) (Conn, error), timeout time.Duration) *pool {
 	p := &pool{ctx: ctx, dial: dial, timeout: timeout}
 	p.mu.conns = map[string]*dialed{}
 	return p
 }
 
-// get returns the connection to an address and makes it if need be. An attempt
+// get returns the connection to a broker and makes it if need be. An attempt
 // is shared by all who wait for it; one who leaves does not end it.
 func (p *pool) get(ctx context.Context, id int32, addr string) (api.Broker, error) {
 	if p.dial == nil {
@@ -49,11 +56,12 @@ func (p *pool) get(ctx context.Context, id int32, addr string) (api.Broker, erro
 		p.mu.Unlock()
 		return nil, mqerr.ErrClosed
 	}
-	d := p.mu.conns[addr]
+	key := connKey(id, addr)
+	d := p.mu.conns[key]
 	if d == nil {
 		d = &dialed{done: make(chan struct{})}
-		p.mu.conns[addr] = d
-		p.wg.Go(func() { p.connect(d, id, addr) }) // ends at the timeout or with the Router
+		p.mu.conns[key] = d
+		p.wg.Go(func() { p.connect(d, key, id, addr) }) // ends at the timeout or with the Router
 	}
 	p.mu.Unlock()
 
@@ -65,31 +73,31 @@ func (p *pool) get(ctx context.Context, id int32, addr string) (api.Broker, erro
 	}
 }
 
-func (p *pool) connect(d *dialed, id int32, addr string) {
+func (p *pool) connect(d *dialed, key string, id int32, addr string) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.timeout)
 	defer cancel()
 	d.conn, d.err = p.dial(ctx, id, addr)
 	if d.err != nil {
 		p.mu.Lock()
-		if p.mu.conns[addr] == d {
-			delete(p.mu.conns, addr) // the next get tries again
+		if p.mu.conns[key] == d {
+			delete(p.mu.conns, key) // the next get tries again
 		}
 		p.mu.Unlock()
 	}
 	close(d.done)
 }
 
-// keep closes connections to addresses that are not in use any more.
+// keep closes connections that are not in use any more.
 func (p *pool) keep(inUse map[string]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for addr, d := range p.mu.conns {
-		if inUse[addr] {
+	for key, d := range p.mu.conns {
+		if inUse[key] {
 			continue
 		}
 		select {
 		case <-d.done:
-			delete(p.mu.conns, addr)
+			delete(p.mu.conns, key)
 			p.wg.Go(func() { _ = d.conn.Close() }) // not under the lock; nothing is lost if it fails
 		default: // still being made: the next refresh closes it
 		}

@@ -169,13 +169,13 @@ func (r *Router) refresh() {
 	}
 	r.mu.fresh, r.mu.good = serving, addr
 	r.mu.brokers = map[int32]api.BrokerInfo{}
-	inUse := map[string]bool{addr: true}
+	inUse := map[string]bool{}
 	for _, b := range answer.Brokers {
 		r.mu.brokers[b.ID] = b
-		inUse[b.Addr] = true
+		inUse[connKey(b.ID, b.Addr)] = true
 	}
-	for _, addr := range r.cfg.Seeds {
-		inUse[addr] = true
+	for _, seed := range r.cfg.Seeds {
+		inUse[connKey(SeedID, seed)] = true
 	}
 	r.conns.keep(inUse)
 	for _, info := range answer.Topics {

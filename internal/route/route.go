@@ -60,7 +60,8 @@ type Config struct {
 	Seeds []string
 
 	// Dial connects to a broker. It need not wait until the connection stands.
-	// Nil means that there are no other brokers than Local.
+	// With Local, addr may be empty, for a broker known by its id only. Nil means
+	// that there are no other brokers than Local.
 	Dial func(ctx context.Context, id int32, addr string) (Conn, error)
 
 	Timeout time.Duration // of one metadata request and one Dial. Default 10s
@@ -339,7 +340,7 @@ func (r *Router) Broker(ctx context.Context, id int32) (api.Broker, error) {
 	r.mu.RLock()
 	info, ok := r.mu.brokers[id]
 	addr := info.Addr
-	if addr == "" {
+	if addr == "" && r.cfg.Local == nil {
 		addr = r.mu.good
 	}
 	r.mu.RUnlock()
