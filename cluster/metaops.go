@@ -265,6 +265,9 @@ func (n *Node) AddPartitions(ctx context.Context, req *api.AddPartitionsRequest)
 	if req.ValidateOnly {
 		return &api.AddPartitionsResponse{Topic: n.topicInfo(old)}, nil
 	}
+	if err := n.fenced(); err != nil {
+		return nil, err
+	}
 	value, err := n.proposeMeta(ctx, &metaCommand{AddPartitions: &addPartitions{Name: req.Name, Total: int(req.Total), Added: added}})
 	if err != nil {
 		return nil, err

@@ -102,6 +102,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openStore(); err != nil {
 		return nil, err
 	}
+	n.checkSpace() // before anything is served
 	if err := n.openHost(); err != nil {
 		return nil, err
 	}

@@ -121,6 +121,9 @@ func (n *Node) retain(r *replica) {
 		olderThan = now.Add(-cfg.Retention).UnixMilli()
 	}
 	to, err := p.log.TrimPoint(cfg.RetentionBytes, olderThan)
+	if errors.Is(err, mqerr.ErrClosed) {
+		return // removed meanwhile
+	}
 	if err != nil {
 		n.log.Error("retention could not read the log", "replica", r.name, "error", err)
 	} else if to > p.log.State().Start {
