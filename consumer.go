@@ -2,6 +2,7 @@ package mq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -83,7 +84,7 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 		c.offsets = newOffsetStore(c.router, cfg.GroupID)
 		c.loops.Go(c.groupLoop) // ends with life
 	}
-	c.loops.Go(c.locateLoop) // ends with life; starts and ends one fetchLoop per leader
+	c.loops.Go(c.locateLoop) // ends with life; starts one fetchLoop per leader
 	return c, nil
 }
 
@@ -120,12 +121,14 @@ func (c *Consumer) bind(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { unbind(); cancel() }
 }
 
-// whyEnded says what a call that was bound to ctx and the consumer returns:
-// ErrClosed, ctx's cause, or the error it failed with.
+// whyEnded says what a call that was bound to ctx and the consumer, and failed,
+// returns: an error that holds ctx's cause or ErrClosed if one of them ended.
 func (c *Consumer) whyEnded(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
+	switch cause := context.Cause(ctx); {
+	case cause != nil && !errors.Is(err, cause):
+		return cause
+	case cause != nil:
+		return err
 	case c.life.Err() != nil:
 		return ErrClosed
 	}

@@ -189,7 +189,7 @@ func (c *Consumer) lookUp(leader int32, down *outage) bool {
 		if err == nil {
 			r = replies[i]
 		}
-		troubles = append(troubles, c.set.Located(l, r.offset, r.err)...)
+		troubles = append(troubles, c.set.Found(l, r.offset, r.err)...)
 	}
 	c.troubled(leader, troubles, down)
 	return true

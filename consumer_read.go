@@ -173,7 +173,8 @@ func (c *Consumer) offer(run run, yield func(*Record, error) bool) (more bool) {
 
 // Poll returns up to limit records, as soon as there is one. Those of a
 // partition are in order. They are finished when Poll, Run or Messages is
-// called next; a Commit before that must name them. Errors: ctx's, ErrClosed,
+// called next; a Commit before that must name them, and Close leaves them
+// unfinished. Errors: ctx's, ErrClosed,
 // or an error from reading (see Consumer), only when there is no record.
 func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
 	if limit <= 0 {

@@ -56,7 +56,7 @@ func (s *offsetStore) commit(ctx context.Context, offsets []api.OffsetCommit) (r
 	err = s.ask(ctx, func(b api.Broker) error {
 		resp, err := b.CommitOffsets(ctx, &api.CommitOffsetsRequest{Group: s.group, MemberEpoch: -1, Offsets: offsets})
 		if err != nil {
-			return err
+			return outcome(err)
 		}
 		if len(resp.Results) != len(offsets) {
 			return fmt.Errorf("%w: %d results of %d commits", mqerr.ErrInternal, len(resp.Results), len(offsets))
@@ -197,10 +197,10 @@ func (c *Consumer) askCommittedOnce(ctx context.Context, lookups []fetch.Lookup)
 	var errs []error
 	for i, l := range lookups {
 		if err == nil {
-			c.set.LocatedCommitted(l, offsets[i].Offset, offsets[i].Err)
+			c.set.FoundCommitted(l, offsets[i].Offset, offsets[i].Err)
 			errs = append(errs, offsets[i].Err)
 		} else {
-			c.set.LocatedCommitted(l, -1, err)
+			c.set.FoundCommitted(l, -1, err)
 		}
 	}
 	return errors.Join(append(errs, err)...)

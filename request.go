@@ -174,6 +174,11 @@ func askOffsets(isolation Isolation) askFunc {
 		for _, p := range resp.Partitions {
 			replies = append(replies, reply{p.Offset, p.Timestamp, p.LeaderEpoch, p.Err})
 		}
+		for i := range min(len(replies), len(qs)) {
+			if r := &replies[i]; r.err == nil && r.offset < 0 && qs[i].value < 0 {
+				r.err = fmt.Errorf("%w: no offset for timestamp %d", mqerr.ErrInternal, qs[i].value)
+			}
+		}
 		return replies, nil
 	}
 }

@@ -5,7 +5,7 @@
 //
 // A Set is shared by three kinds of callers. The metadata loop tells it where
 // partitions are led (Sync). One loop per leader asks what to look up or fetch
-// there (Lookups, StartFetch) and brings the answers (Located, EndFetch). One
+// there (Lookups, StartFetch) and brings the answers (Found, EndFetch). One
 // reader takes batches and says which records it has handed out and finished
 // (Take, Deliver, Finish). A partition goes through these states:
 //

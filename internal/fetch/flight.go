@@ -90,7 +90,7 @@ func (s *Set) EndFetch(f *Flight, resp *api.FetchResponse, err error) (troubles 
 	if resp != nil {
 		for i := range resp.Partitions {
 			r := &resp.Partitions[i]
-			if p := f.parts[Key{r.Topic, r.Partition}]; p != nil && p.state == reading {
+			if p := f.parts[Key{r.Topic, r.Partition}]; p != nil {
 				troubles = append(troubles, s.takeLocked(p, r)...)
 			}
 		}

@@ -102,10 +102,10 @@ func (s *Set) lookups(want func(*Partition) bool) (ls []Lookup) {
 	return ls
 }
 
-// Located takes the answer to a Lookup of a timestamp. Offset -1 means that no
+// Found takes the answer to a Lookup of a timestamp. Offset -1 means that no
 // record is as young, so the next one to come will be. The error, if any, says
 // why the partition waits for fresh metadata.
-func (s *Set) Located(l Lookup, offset int64, err error) []Trouble {
+func (s *Set) Found(l Lookup, offset int64, err error) []Trouble {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := l.p
@@ -127,9 +127,9 @@ func (s *Set) Located(l Lookup, offset int64, err error) []Trouble {
 	return nil
 }
 
-// LocatedCommitted takes the answer to a Lookup of a committed offset; -1 means
+// FoundCommitted takes the answer to a Lookup of a committed offset; -1 means
 // none. An error that may pass leaves the question open.
-func (s *Set) LocatedCommitted(l Lookup, offset int64, err error) {
+func (s *Set) FoundCommitted(l Lookup, offset int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := l.p

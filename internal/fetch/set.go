@@ -133,19 +133,6 @@ func (s *Set) removeLocked(p *Partition) {
 	s.mu.ready = slices.DeleteFunc(s.mu.ready, func(q *Partition) bool { return q == p })
 }
 
-// Orphans counts partitions without a leader.
-func (s *Set) Orphans() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := 0
-	for _, p := range s.mu.order {
-		if p.leader == NoLeader {
-			n++
-		}
-	}
-	return n
-}
-
 // Changed returns a channel that is closed at the next Sync, and when a
 // partition's offset is found.
 func (s *Set) Changed() <-chan struct{} {
@@ -230,11 +217,9 @@ func (s *Set) kickLocked(p *Partition) {
 	notify(src.wake)
 }
 
-// roomLocked reports whether the budget allows another request. One is always
-// allowed, however small the budget.
+// roomLocked reports whether the budget allows another request.
 func (s *Set) roomLocked() bool {
-	held := s.mu.used + s.mu.reserved
-	return held == 0 || held+s.cfg.MaxBytes <= s.cfg.MaxBuffered
+	return s.mu.used+s.mu.reserved+s.cfg.MaxBytes <= s.cfg.MaxBuffered
 }
 
 // feedLocked wakes the sources that wait for room in the budget.

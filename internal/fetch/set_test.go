@@ -249,6 +249,9 @@ func TestChunkInHandEndsWithSeekPauseAndRemoval(t *testing.T) {
 					t.Errorf("commits %d", commit.Offset)
 				}
 			}
+			if _, failure, _ := s.Take(); failure != nil {
+				t.Errorf("failed: %v", failure.Err)
+			}
 			if s.mu.used != s.mu.taken {
 				t.Errorf("%d bytes are left in the budget, %d in hand", s.mu.used, s.mu.taken)
 			}
@@ -377,6 +380,141 @@ func TestAnswersAreSplitIntoWhatIsNew(t *testing.T) {
 		t.Errorf("got %d to %d, then up to %d", first.From, first.Next, second.Next)
 	}
 	if f := start(t, s, 1, nothing); f.Request.Partitions[0].Offset != 9 {
+		t.Errorf("fetches from %d", f.Request.Partitions[0].Offset)
+	}
+}
+
+func TestFailureComesInItsTurnUntilSeekOrPause(t *testing.T) {
+	s := setAt(Config{}, led(0, 1), led(1, 2))
+	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 2, 1))
+	c := take(t, s)
+	lease, _ := s.Deliver(&c, 0, 1)
+	cause := errors.New("no such codec")
+	s.Fail(&c, cause)
+	fails := func(want bool) {
+		t.Helper()
+		_, failure, ok := s.Take()
+		if ok || (failure != nil) != want {
+			t.Fatalf("got %+v", failure)
+		}
+		if want && (failure.Key != key(0) || failure.Offset != 1 || failure.Next != 2 || failure.Err != cause) {
+			t.Fatalf("got %+v", failure)
+		}
+	}
+	fails(true)
+	answer(t, s, start(t, s, 2, nothing), 1, batchOf(t, 0, 2, 1))
+	fails(true)
+	if got := take(t, s); got.P.Key() != key(1) {
+		t.Errorf("got %v", got.P.Key())
+	}
+	fails(true)
+	s.Pause([]Key{key(0)})
+	fails(false)
+	s.Resume([]Key{key(0)})
+	fails(true)
+	s.Return(lease) // what comes before it is wanted again
+	fails(false)
+	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 2, 1))
+	c = take(t, s)
+	if c.From != 0 {
+		t.Errorf("got records from %d", c.From)
+	}
+	s.Deliver(&c, 0, 1)
+	s.Fail(&c, cause)
+	fails(true)
+	s.Seek(led(0, 0).TopicPartition, 2)
+	fails(false)
+}
+
+func TestOnlyTheSameBrokenBatchAgainAndAgainIsAFailure(t *testing.T) {
+	s := setAt(Config{}, led(0, 1))
+	broken := func(base int64) []byte {
+		b := batchOf(t, base, 1, 1)
+		b[len(b)-1] ^= 1
+		return b
+	}
+	for base := range int64(10) { // each batch breaks twice and gets through
+		for range 2 {
+			troubles := answer(t, s, start(t, s, 1, nothing), 0, broken(base))
+			if len(troubles) != 1 || !errors.Is(troubles[0].Err, mqerr.ErrCorruptBatch) {
+				t.Fatalf("got %v", troubles)
+			}
+			s.Sync([]Located{led(0, 1)})
+		}
+		answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, base, 1, 1))
+		take(t, s)
+	}
+	for range 3 {
+		answer(t, s, start(t, s, 1, nothing), 0, broken(10))
+		s.Sync([]Located{led(0, 1)})
+	}
+	if _, failure, _ := s.Take(); failure == nil || failure.Offset != 10 || !errors.Is(failure.Err, mqerr.ErrCorruptBatch) {
+		t.Errorf("got %+v", failure)
+	}
+}
+
+// outOfRange makes the leader refuse the offset that is fetched.
+func outOfRange(t *testing.T, s *Set) {
+	t.Helper()
+	f := start(t, s, 1, nothing)
+	r := api.FetchResult{TopicPartition: led(0, 0).TopicPartition, Err: mqerr.ErrOffsetOutOfRange}
+	s.EndFetch(f, &api.FetchResponse{Partitions: []api.FetchResult{r}}, nil)
+}
+
+func lookup(t *testing.T, s *Set) Lookup {
+	t.Helper()
+	ls := s.Lookups(1)
+	if len(ls) != 1 {
+		t.Fatalf("looks up %v", ls)
+	}
+	return ls[0]
+}
+
+func TestResetLetsWhatIsQueuedComeFirst(t *testing.T) {
+	s := setAt(Config{Reset: ResetLatest, Group: true}, led(0, 1))
+	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 10, 1))
+	outOfRange(t, s)
+	s.Found(lookup(t, s), 4, nil) // the log was cut off at 4
+	c := take(t, s)
+	lease, ok := s.Deliver(&c, 0, 8)
+	if !ok || c.Next != 10 {
+		t.Fatalf("got records up to %d", c.Next)
+	}
+	s.Finish(lease)
+	s.Deliver(&c, 8, 10) // not finished
+	if _, _, ok := s.Take(); ok {
+		t.Error("got another batch")
+	}
+	if cs := s.Commits(); len(cs) != 1 || cs[0].Offset != 4 {
+		t.Errorf("commits %+v", cs)
+	}
+	if f := start(t, s, 1, nothing); f.Request.Partitions[0].Offset != 4 {
+		t.Errorf("fetches from %d", f.Request.Partitions[0].Offset)
+	}
+}
+
+func TestAnswerToALookupFromBeforeASeekIsIgnored(t *testing.T) {
+	s := setAt(Config{}, led(0, 1))
+	outOfRange(t, s)
+	old := lookup(t, s)
+	s.Seek(led(0, 0).TopicPartition, 50)
+	outOfRange(t, s)
+	s.Found(old, 3, nil)
+	s.Found(lookup(t, s), 7, nil)
+	if f := start(t, s, 1, nothing); f.Request.Partitions[0].Offset != 7 {
+		t.Errorf("fetches from %d", f.Request.Partitions[0].Offset)
+	}
+}
+
+func TestPartitionThatMetadataForgetsStaysWhereItIs(t *testing.T) {
+	s := setAt(Config{}, led(0, 1), led(1, 1))
+	s.Seek(led(0, 0).TopicPartition, 5)
+	s.Sync([]Located{led(1, 1)})
+	if got := asked(start(t, s, 1, nothing)); !slices.Equal(got, []int32{1}) {
+		t.Errorf("asked for %v", got)
+	}
+	s.Sync([]Located{led(0, 1), led(1, 1)})
+	if f := start(t, s, 1, nothing); f.Request.Partitions[0].Offset != 5 {
 		t.Errorf("fetches from %d", f.Request.Partitions[0].Offset)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/record"
 )
 
 // storm drives a Set with everything that can happen, in random order, and
@@ -32,9 +33,8 @@ type stormLog struct {
 }
 
 const (
-	stormMaxBytes = 300
+	stormMaxBytes = 300 // of one answer, two batches
 	stormBudget   = 1200
-	stormBatch    = 200 // more than any batch takes
 )
 
 func TestStorm(t *testing.T) {
@@ -111,7 +111,9 @@ func (m *storm) disturb(n int) {
 		}
 		last := m.leases[len(m.leases)-1] // there is one reader: only its newest can come back
 		m.leases = m.leases[:len(m.leases)-1]
-		if p := last.P; p.seeks == last.seeks && p.finished < last.Next {
+		if m.r.IntN(2) == 0 {
+			m.s.Finish(last)
+		} else if p := last.P; p.seeks == last.seeks && p.finished < last.Next {
 			m.logs[p.key.Partition].next = last.First
 		}
 		m.s.Return(last)
@@ -131,6 +133,7 @@ func (m *storm) land() {
 		return
 	}
 	resp := &api.FetchResponse{}
+	room := m.r.IntN(stormMaxBytes)
 	for _, q := range f.Request.Partitions {
 		l := m.logs[q.Partition]
 		r := api.FetchResult{TopicPartition: q.TopicPartition, HighWatermark: l.end, LogStart: l.start}
@@ -141,8 +144,12 @@ func (m *storm) land() {
 			r.Err = mqerr.ErrOffsetOutOfRange
 		default:
 			// Batches of four: the first holds the offset, the log's end may cut the last.
-			for base := q.Offset &^ 3; q.Offset < l.end && base < l.end && len(r.Batches) < m.r.IntN(3)*stormBatch+1; base += 4 {
-				r.Batches = append(r.Batches, batchOf(m.t, base, int(min(4, l.end-base)), 5)...)
+			for base := q.Offset &^ 3; q.Offset < l.end && base < l.end; base += 4 {
+				b := batchOf(m.t, base, int(min(4, l.end-base)), 5)
+				if room -= len(b); room < 0 && len(resp.Partitions)+len(r.Batches) > 0 {
+					break
+				}
+				r.Batches = append(r.Batches, b...)
 			}
 		}
 		resp.Partitions = append(resp.Partitions, r)
@@ -164,8 +171,13 @@ func (m *storm) read() {
 	}
 	c := m.chunk
 	l := &m.logs[c.P.key.Partition]
-	to := min(c.From+1+m.r.Int64N(4), c.Next)
-	lease, ok := m.s.Deliver(c, c.From, to)
+	info, err := record.Parse(c.Data)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	from := max(c.From, info.BaseOffset)
+	to := min(from+1+m.r.Int64N(4), c.Next)
+	lease, ok := m.s.Deliver(c, from, to)
 	if !ok {
 		m.chunk = nil
 		return
@@ -173,8 +185,8 @@ func (m *storm) read() {
 	if l.paused {
 		m.t.Fatalf("%v is paused", c.P.key)
 	}
-	if c.From != l.next && (c.From < l.next || l.next >= l.start) {
-		m.t.Fatalf("%v: offset %d came, want %d; the log starts at %d", c.P.key, c.From, l.next, l.start)
+	if from != l.next && (from < l.next || l.next >= l.start) {
+		m.t.Fatalf("%v: offset %d came, want %d; the log starts at %d", c.P.key, from, l.next, l.start)
 	}
 	l.next, c.From = to, to
 	m.leases = append(m.leases, lease)
@@ -202,9 +214,9 @@ func (m *storm) lookUp() {
 		for _, q := range m.s.Lookups(leader) {
 			l := m.logs[q.Partition]
 			if l.leader != leader {
-				m.s.Located(q, -1, mqerr.ErrNotLeader)
+				m.s.Found(q, -1, mqerr.ErrNotLeader)
 			} else {
-				m.s.Located(q, l.start, nil)
+				m.s.Found(q, l.start, nil)
 			}
 		}
 	}
@@ -230,7 +242,7 @@ func (m *storm) check() {
 	if queued != s.mu.used || reserved != s.mu.reserved {
 		m.t.Fatalf("%d bytes are held and %d reserved, counted %d and %d", queued, reserved, s.mu.used, s.mu.reserved)
 	}
-	if limit := stormBudget + len(m.logs)*2*stormBatch; s.mu.used > limit {
+	if limit := stormBudget + len(m.logs)*2*batchOverhead; s.mu.used > limit {
 		m.t.Fatalf("%d bytes are held, the budget is %d", s.mu.used, stormBudget)
 	}
 }
