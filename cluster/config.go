@@ -6,6 +6,7 @@ import (
 
 	lvfs "github.com/lni/vfs"
 
+	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/storage"
 )
 
@@ -78,7 +79,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Test.Now == nil {
-		c.Test.Now = time.Now
+		c.Test.Now = clock.System{}.Now
 	}
 	return c
 }

@@ -150,7 +150,7 @@ func (t *groupTx) beginEpoch(epoch int32, _ uint8) {
 }
 
 func (t *groupTx) apply(h header, body []byte) result {
-	switch h.kind {
+	switch h.kind { //nolint:exhaustive // the rest is refused
 	case kindCommitOffsets:
 		var c commitCommand
 		if err := json.Unmarshal(body, &c); err != nil {

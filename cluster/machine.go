@@ -160,8 +160,7 @@ func (m *machine) PrepareSnapshot() (any, error) {
 // SaveSnapshot implements statemachine.IOnDiskStateMachine.
 func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) error {
 	snap := prepared.(*storage.Snapshot)
-	defer snap.Close()
-	err := snap.WriteTo(w, stop)
+	err := errors.Join(snap.WriteTo(w, stop), snap.Close())
 	select {
 	case <-stop:
 		return sm.ErrSnapshotStopped

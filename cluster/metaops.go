@@ -152,7 +152,8 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 		info := api.TopicInfo{Name: req.Name, Configs: (&topicRecord{config: cfg}).effective()}
 		for i, brokers := range placed {
 			info.Partitions = append(info.Partitions, api.PartitionInfo{
-				Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch, Replicas: brokers})
+				Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch, Replicas: brokers,
+			})
 		}
 		return &api.CreateTopicResponse{Topic: info}, nil
 	}
@@ -160,7 +161,8 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 		return nil, err
 	}
 	value, err := n.proposeMeta(ctx, &metaCommand{CreateTopic: &createTopic{
-		Name: req.Name, ID: uuid.New(), Configs: req.Configs, Partitions: placed}})
+		Name: req.Name, ID: uuid.New(), Configs: req.Configs, Partitions: placed,
+	}})
 	if err != nil {
 		return nil, err
 	}

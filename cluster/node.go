@@ -82,7 +82,7 @@ type Node struct {
 func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, log: cfg.Logger, nonce: rand.Uint64(),
+		cfg: cfg, log: cfg.Logger, nonce: rand.Uint64(), //nolint:forbidigo // names this process, replicated as it is
 	}
 	n.closing, n.stop = context.WithCancel(context.Background())
 	n.replicas.byShard = make(map[uint64]*replica)

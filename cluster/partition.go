@@ -90,7 +90,7 @@ func (t *partitionTx) beginEpoch(epoch int32, feature uint8) {
 }
 
 func (t *partitionTx) apply(h header, body []byte) result {
-	switch h.kind {
+	switch h.kind { //nolint:exhaustive // the rest is refused
 	case kindAppend:
 		return t.append(h, body)
 	case kindTrim:

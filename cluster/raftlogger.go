@@ -40,17 +40,23 @@ var takeRaftLogger = sync.OnceFunc(func() {
 // every compaction as info there, so each level is taken down by one.
 type raftLogger struct{ pkg string }
 
+// SetLevel implements logger.ILogger: slog's handler decides.
 func (l raftLogger) SetLevel(logger.LogLevel) {}
 
+// Debugf implements logger.ILogger.
 func (l raftLogger) Debugf(string, ...any) {}
 
+// Infof implements logger.ILogger.
 func (l raftLogger) Infof(format string, args ...any) { l.emit(slog.LevelDebug, format, args) }
 
+// Warningf implements logger.ILogger.
 func (l raftLogger) Warningf(format string, args ...any) { l.emit(slog.LevelInfo, format, args) }
 
+// Errorf implements logger.ILogger.
 func (l raftLogger) Errorf(format string, args ...any) { l.emit(slog.LevelError, format, args) }
 
-// Panicf must panic: dragonboat counts on not going on.
+// Panicf implements logger.ILogger. It must panic: dragonboat counts on not
+// going on.
 func (l raftLogger) Panicf(format string, args ...any) {
 	l.emit(slog.LevelError, format, args)
 	panic(fmt.Sprintf(format, args...))

@@ -190,7 +190,7 @@ func (n *Node) reconcileOnce() error {
 			continue
 		}
 		if n.closing.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // Close is no error
 		}
 		_, err := n.startReplica(w.shardRecord, w.name, w.app)
 		errs = append(errs, err)

@@ -122,7 +122,7 @@ func Parse(configs map[string]string) (Config, error) {
 // digits, dot, underscore and hyphen, and not "." or "..", as in Kafka.
 func CheckName(name string) error {
 	if name == "" || len(name) > MaxNameLength || name == "." || name == ".." {
-		return fmt.Errorf("%w: %q: 1 to %d characters, not . or ..", mqerr.ErrInvalidTopic, clip(name), MaxNameLength)
+		return fmt.Errorf("%w: %q: 1 to %d characters, neither \".\" nor \"..\" alone", mqerr.ErrInvalidTopic, clip(name), MaxNameLength)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
