@@ -3,7 +3,6 @@ package raftlog_test
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +39,6 @@ func TestFailingDiskEndsAcknowledgementsAndNotTheProcess(t *testing.T) {
 	for _, what := range []change{changeWrite, changeSync} {
 		t.Run(string(what), func(t *testing.T) {
 			t.Parallel()
-			before := runtime.NumGoroutine()
 			d := newPowerDisk()
 			told := make(chan error, 1)
 			opts := raftlog.Options{SegmentBytes: 64 << 10, FS: d, OnFailure: func(err error) { told <- err }}
@@ -78,7 +76,6 @@ func TestFailingDiskEndsAcknowledgementsAndNotTheProcess(t *testing.T) {
 			}
 			h.log.Release()
 			h.Close()
-			_ = before
 		})
 	}
 }
@@ -99,6 +96,34 @@ func TestLogRefusesWorkAfterFailure(t *testing.T) {
 		t.Fatalf("a failed sync was tried again: %v", err)
 	}
 	has(t, l, 1, 1, 3, 100)
+}
+
+// A process whose sync failed ends, and the next one reads what it wrote out of
+// the system's memory: what is built on that must not be lost with the power.
+func TestGroupWhoseSyncFailedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	d := newPowerDisk()
+	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1}
+	l := open(t, o)
+	save(t, l, update(1, 1, 3, 100))
+	breakOn(d, changeSync)
+	if err := l.SaveRaftState(updates(update(1, 4, 1, 100)), 1); !errors.Is(err, errBroken) {
+		t.Fatalf("got %v", err)
+	}
+	l.Close()
+
+	d.before = nil
+	l = open(t, o)
+	rs, err := l.ReadRaftState(1, 1, 0)
+	if err != nil || rs.EntryCount < 3 {
+		t.Fatalf("got %+v, %v", rs, err)
+	}
+	save(t, l, update(1, 1+rs.EntryCount, 2, 100))
+	d.mu.Lock()
+	o.FS = d.cut(allLost, nil)
+	d.mu.Unlock()
+	l = open(t, o)
+	has(t, l, 1, 1, rs.EntryCount+2, 100)
 }
 
 func TestReleaseGivesUpALogThatWaitsForRoom(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 
 	pb "github.com/lni/dragonboat/v4/raftpb"
 )
@@ -146,7 +147,7 @@ func decodeEntry(body []byte) (e pb.Entry, err error) {
 	e.ClientID = r.uvarint()
 	e.SeriesID = r.uvarint()
 	e.RespondedTo = r.uvarint()
-	if r.bad || typ > uint64(pb.MetadataEntry) {
+	if r.bad || typ > math.MaxInt32 {
 		return pb.Entry{}, errFrameBody
 	}
 	if len(r.b) > 0 {

@@ -22,7 +22,8 @@ type Log struct {
 	prep  *preparer
 	tail  tail // of the writer
 
-	// ctx ends when the log is closed or given up; all goroutines end with it.
+	// ctx ends when the log failed (after failed is closed) or the writer ended
+	// for Close. All goroutines end with it.
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -75,6 +76,9 @@ func (l *Log) Err() error {
 	}
 }
 
+// Failed is closed when the log has failed, and Err says why.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
 // hold is how a call ends on whose error the library would panic: an owner that
 // asked to be told of failures says with Release when errors may be seen.
 func (l *Log) hold(err error) error {
@@ -101,8 +105,15 @@ func (l *Log) submit(b *batch) error {
 	select {
 	case <-b.done:
 		return nil
+	case <-l.ctx.Done():
+	}
+	select {
+	case <-b.done: // before it ended
+		return nil
 	case <-l.failed:
-		return l.Err()
+		return l.err
+	default:
+		return fmt.Errorf("raftlog: %w", mqerr.ErrClosed)
 	}
 }
 
@@ -132,6 +143,9 @@ func (l *Log) closeFiles() {
 	l.tail.seg.closeFiles()
 	for _, s := range l.index.sealed {
 		s.closeFiles()
+	}
+	if l.prep.spare != nil {
+		l.prep.spare.closeFiles()
 	}
 	l.prep.mu.Lock()
 	defer l.prep.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"sync"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 )
 
 func init() {
+	log.SetOutput(io.Discard) // pebble's
 	for _, name := range []string{"dragonboat", "raft", "rsm", "transport", "logdb", "config", "settings", "server", "registry", "raftpb", "pebblekv"} {
 		logger.GetLogger(name).SetLevel(logger.CRITICAL)
 	}

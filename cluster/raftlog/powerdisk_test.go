@@ -50,7 +50,7 @@ const sector = 512
 
 type inode struct {
 	data    []byte // as a process sees it
-	stable  []byte // as of the last sync
+	stable  []byte // what syncs brought to the disk
 	pending []extent
 }
 
@@ -439,6 +439,9 @@ func (f *powerFile) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	if err := f.d.ask(changeSync, f.name); err != nil {
+		if f.ino != nil {
+			f.ino.pending = nil // as Linux does: what could not be written counts as clean
+		}
 		return err
 	}
 	if f.ino == nil {
@@ -450,6 +453,9 @@ func (f *powerFile) Sync() error {
 		return nil
 	}
 	f.d.syncs[path.Ext(f.name)]++
-	f.ino.stable, f.ino.pending = slices.Clone(f.ino.data), nil
+	for _, e := range f.ino.pending {
+		f.ino.stable = put(f.ino.stable, e.off, e.data)
+	}
+	f.ino.pending = nil
 	return nil
 }

@@ -43,6 +43,8 @@ type preparer struct {
 	give    chan *segment // and gets it
 	retired chan struct{} // holds one token when there is something in dead
 
+	spare *segment // the prepared segment, nil while there is none
+
 	mu struct {
 		sync.Mutex
 		dead []*segment // nothing in them counts any more
@@ -55,17 +57,9 @@ type preparer struct {
 
 // run prepares segment number next and those after it until ctx ends.
 func (p *preparer) run(ctx context.Context, next uint64, size int64) {
-	var spare *segment
-	defer func() {
-		if spare != nil {
-			spare.closeFiles()
-		}
-	}()
 	for {
-		if spare == nil {
-			if spare = p.insist(ctx, next, size); spare == nil {
-				return
-			}
+		if !p.insist(ctx, next, size) {
+			return
 		}
 		p.sweep(1)
 		select {
@@ -73,20 +67,16 @@ func (p *preparer) run(ctx context.Context, next uint64, size int64) {
 			return
 		case <-p.retired:
 		case n := <-p.want:
-			if spare.size < n {
-				spare.closeFiles()
-				p.forget(spare)
-				if spare = p.insist(ctx, next, n); spare == nil {
-					return
-				}
+			if !p.insist(ctx, next, n) {
+				return
 			}
 			select {
-			case p.give <- spare:
+			case p.give <- p.spare:
 			case <-ctx.Done():
 				return
 			}
-			size = min(max(size, 2*spare.size), p.limit)
-			spare, next = nil, next+1
+			size = min(max(size, 2*p.spare.size), p.limit)
+			p.spare, next = nil, next+1
 		}
 	}
 }
@@ -121,27 +111,50 @@ func (p *preparer) retire(segments []*segment) {
 	}
 }
 
-// insist prepares a segment however long the disk stays full. It returns nil
-// when ctx ends or the log is broken.
-func (p *preparer) insist(ctx context.Context, number uint64, size int64) *segment {
+// insist makes spare a segment of at least size bytes, however long the disk
+// stays full. It returns false when ctx ends or the log is broken.
+func (p *preparer) insist(ctx context.Context, number uint64, size int64) bool {
 	for {
-		s, err := p.prepare(number, size)
+		s, err := p.enough(p.spare, number, size)
+		p.spare = s
 		if err == nil {
 			p.full.Store(false)
-			return s
+			return true
 		}
 		if !isDiskFull(err) {
 			p.fail(fmt.Errorf("raftlog: prepare segment %d: %w", number, err))
-			return nil
+			return false
 		}
 		if !p.full.Swap(true) {
 			p.logger.Warn("raft log: disk full, no room for the next segment", "segment", number, "bytes", size, "err", err)
 		}
 		p.sweep(0) // better than to keep it for later
 		if p.clock.Sleep(ctx, diskFullRetry) != nil {
-			return nil
+			return false
 		}
 	}
+}
+
+// enough returns s, open for writing, or if that is nil or too small a segment
+// in its place. When that fails, s is gone.
+func (p *preparer) enough(s *segment, number uint64, size int64) (*segment, error) {
+	if s != nil && s.size < size {
+		s.closeFiles()
+		p.forget(s)
+		s = nil
+	}
+	if s == nil {
+		return p.prepare(number, size)
+	}
+	if s.w == nil {
+		if err := s.writable(); err != nil {
+			s.closeFiles()
+			p.forget(s)
+			return nil, err
+		}
+	}
+	s.located = true
+	return s, nil
 }
 
 func isDiskFull(err error) bool {

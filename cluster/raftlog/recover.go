@@ -43,6 +43,9 @@ func Open(dir string, o Options) (*Log, error) {
 		for _, s := range files {
 			s.closeFiles()
 		}
+		if l.tail.seg != nil {
+			l.tail.seg.closeFiles()
+		}
 		return nil, err
 	}
 	l.start()
@@ -133,26 +136,17 @@ func (l *Log) recover(files map[uint64]*segment) error {
 		if h.flags&flagCheckpoint == 0 {
 			return damaged(s.path, int64(h.offset), "segment does not begin with a checkpoint")
 		}
-		if err := follow(s, unused); err != nil {
-			return err
+		for i, u := range slices.Backward(unused) {
+			if want := n + uint64(len(unused)-i); u.number != want {
+				return l.missing(want)
+			}
 		}
 		if err := l.replay(s, w, frames, files); err != nil {
 			return err
 		}
-		return l.resume(s, w, files, unused)
+		return l.resume(s, w, files)
 	}
 	return l.create(files)
-}
-
-// follow checks that the unused segments are the ones behind s. They are there
-// newest first.
-func follow(s *segment, unused []*segment) error {
-	for i, u := range slices.Backward(unused) {
-		if want := s.number + uint64(len(unused)-i); u.number != want {
-			return damaged(s.fs.PathJoin(s.fs.PathDir(s.path), segmentName(want)), 0, "segment is missing")
-		}
-	}
-	return nil
 }
 
 // replay reads segment s into the index. frames are those of its checkpoint.
@@ -166,7 +160,7 @@ func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*s
 			err = l.index.inherit(o.id, o.inherited, files)
 		}
 		if missing, ok := err.(*missingSegment); ok { //nolint:errorlint // made right there, never wrapped
-			return damaged(l.fs.PathJoin(l.dir, segmentName(missing.number)), 0, "segment is missing")
+			return l.missing(missing.number)
 		}
 		if err != nil {
 			return damaged(s.path, int64(p.at.off), "%v", err)
@@ -201,58 +195,81 @@ func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*s
 }
 
 // resume makes the end of what was replayed the tail, and sorts the other files.
-func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment, unused []*segment) error {
+func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment) error {
 	t := &l.tail
 	*t = tail{seg: s, off: int64(w.off), synced: int64(max(w.synced, segmentHeaderSize)), chain: w.chain, epoch: w.epoch + 1}
+	var spare *segment
 	var dead []*segment
 	for _, f := range files {
 		switch {
-		case f == s || slices.Contains(unused, f):
+		case f == s:
+		case f.number == s.number+1:
+			spare = f
 		case f.inherited:
 			l.index.sealed = append(l.index.sealed, f)
 		default:
 			dead = append(dead, f)
 		}
 	}
-	for _, u := range unused {
-		if err := u.park(); err != nil {
-			return err
-		}
-		dead = append(dead, u)
-	}
 	slices.SortFunc(l.index.sealed, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
-	if err := s.writable(); err != nil {
-		return err
+	if w.sealed && spare == nil { // it was there before the seal was
+		return l.missing(s.number + 1)
 	}
-	// The last group was written, perhaps, by a process whose sync of it failed:
-	// what is read here may be in memory only and count as clean. So it is
-	// written again before anything is built on it.
-	if again := w.content[t.synced:t.off]; len(again) > 0 {
-		if _, err := s.w.WriteAt(again, t.synced); err != nil {
-			return fmt.Errorf("raftlog: write %s: %w", s.path, err)
+	for _, f := range dead {
+		if f.number > s.number { // its number will be given to another
+			if err := f.park(); err != nil {
+				return err
+			}
 		}
 	}
-	if err := l.sync(); err != nil {
+	// What a process that was killed named or wrote, but had not synced yet, is
+	// seen here and may still be lost.
+	if err := syncDir(l.fs, l.dir); err != nil {
+		return fmt.Errorf("raftlog: %w", err)
+	}
+	if err := l.rewrite(w); err != nil {
 		return err
 	}
 	l.prep.retire(dead)
 	if !w.sealed && t.fits(0) {
+		l.prep.spare = spare
 		if _, err := l.put(flagOpen, nil); err != nil {
 			return err
 		}
 		return l.sync()
+	}
+	cp, idle, live := l.inventory()
+	next, err := l.prep.enough(spare, s.number+1, max(min(2*s.size, l.opts.SegmentBytes), roomFor(cp, 0)))
+	if err != nil {
+		return fmt.Errorf("raftlog: prepare segment %d: %w", s.number+1, diskFull(err))
 	}
 	if !w.sealed {
 		if err := l.sealTail(); err != nil {
 			return err
 		}
 	}
-	cp, idle, live := l.inventory()
-	next, err := l.prep.prepare(s.number+1, max(min(2*s.size, l.opts.SegmentBytes), roomFor(cp, 0)))
-	if err != nil {
-		return fmt.Errorf("raftlog: prepare segment %d: %w", s.number+1, diskFull(err))
-	}
 	return l.moveTo(next, cp, idle, live)
+}
+
+// rewrite writes again what no group vouches for before anything is built on it.
+// The process that wrote it saw its sync fail, perhaps; then it can be read, and
+// counts as clean, without being on the disk.
+func (l *Log) rewrite(w *walker) error {
+	t := &l.tail
+	if err := t.seg.writable(); err != nil {
+		return err
+	}
+	if again := w.content[t.synced:t.off]; len(again) > 0 {
+		if _, err := t.seg.w.WriteAt(again, t.synced); err != nil {
+			return fmt.Errorf("raftlog: write %s: %w", t.seg.path, err)
+		}
+	}
+	return l.sync()
+}
+
+// missing is the damage of a segment that is not there.
+func (l *Log) missing(number uint64) error {
+	return damaged(l.fs.PathJoin(l.dir, segmentName(number)), 0, "segment is missing")
 }
 
 // park renames a segment that holds nothing out of the way of the next one that

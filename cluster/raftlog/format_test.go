@@ -1,0 +1,275 @@
+package raftlog
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	pb "github.com/lni/dragonboat/v4/raftpb"
+)
+
+// builder writes a segment by hand.
+type builder struct {
+	content []byte
+	log     logID
+	chain   uint32
+}
+
+const builderNumber = 7
+
+func newBuilder() *builder {
+	b := &builder{log: logID{1, 2, 3}}
+	b.content, b.chain = putSegmentHeader(b.log, builderNumber, 1<<16)
+	return b
+}
+
+// group appends a group with one state frame. edit may spoil the header.
+func (b *builder) group(epoch, synced uint32, edit func(*groupHeader)) *builder {
+	f := newBatch()
+	f.addState(nodeID{1, 1}, pb.State{Term: 1, Commit: 1})
+	h := groupHeader{
+		segment: builderNumber, offset: uint32(len(b.content)), size: uint32(f.size),
+		synced: synced, epoch: epoch, prev: b.chain, body: sumOf(f),
+	}
+	if edit != nil {
+		edit(&h)
+	}
+	header := make([]byte, groupHeaderSize)
+	h.put(header, b.log)
+	b.content = append(append(b.content, header...), f.buf...)
+	b.chain = h.crc
+	return b
+}
+
+func (b *builder) begin() *walker {
+	s := &segment{number: builderNumber}
+	_, s.chain = putSegmentHeader(b.log, builderNumber, 1<<16)
+	return s.walk(b.content, b.log)
+}
+
+func (b *builder) walk() (groups int, w *walker) {
+	w = b.begin()
+	for {
+		if _, _, ok, _ := w.next(); !ok {
+			return groups, w
+		}
+		groups++
+	}
+}
+
+func TestChainEndsAtAGroupThatDoesNotBelong(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*groupHeader){
+		"other predecessor": func(h *groupHeader) { h.prev++ },
+		"earlier opening":   func(h *groupHeader) { h.epoch-- },
+		"other segment":     func(h *groupHeader) { h.segment-- },
+		"other place":       func(h *groupHeader) { h.offset++ },
+		"other frames":      func(h *groupHeader) { h.body++ },
+		"too long":          func(h *groupHeader) { h.size += 1 << 20 },
+		"too short":         func(h *groupHeader) { h.size-- },
+	} {
+		b := newBuilder().group(5, 64, nil).group(5, 64, nil)
+		end := len(b.content)
+		b.group(5, 64, edit)
+		if n, w := b.walk(); n != 2 || w.off != end || w.bad == "" {
+			t.Errorf("%s: %d groups up to %d (%s), want 2 up to %d", name, n, w.off, w.bad, end)
+		}
+	}
+	b := newBuilder().group(5, 64, nil)
+	b.group(5, 64, func(h *groupHeader) { h.flags = flagSeal }).group(5, 64, nil)
+	if n, w := b.walk(); n != 2 || !w.sealed {
+		t.Errorf("%d groups, sealed: %v; want 2 up to the seal", n, w.sealed)
+	}
+}
+
+func TestOnlyALaterGroupOfTheSameOpeningVouches(t *testing.T) {
+	t.Parallel()
+	spoil := func(h *groupHeader) { h.body++ }
+	for _, c := range []struct {
+		name   string
+		epoch  uint32
+		synced int // counts from the end of the chain
+		want   bool
+	}{
+		{"nothing is known of what is bad", 5, 0, false},
+		{"the bad group was synced", 5, 1, true},
+		{"a later opening knows it was synced", 6, 1, true},
+		{"left over from an earlier opening", 4, 1, false},
+	} {
+		b := newBuilder().group(5, 64, nil)
+		end := len(b.content)
+		b.group(5, 64, spoil)
+		b.content = append(b.content, "MRQG and something that only looks like a group"...)
+		b.group(c.epoch, uint32(end+c.synced), nil)
+		_, w := b.walk()
+		if _, got, err := w.vouched(); got != c.want || err != nil || w.off != end {
+			t.Errorf("%s: got %v, %v at %d", c.name, got, err, w.off)
+		}
+	}
+}
+
+func TestEntryKeepsEveryField(t *testing.T) {
+	t.Parallel()
+	e := pb.Entry{Term: 1 << 60, Index: 2, Type: pb.MetadataEntry, Key: 1<<64 - 1, ClientID: 5, SeriesID: 6, RespondedTo: 7, Cmd: []byte("x")}
+	v := reflect.ValueOf(e)
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("the test leaves %s out", v.Type().Field(i).Name)
+		}
+	}
+	got, err := decodeEntry(append(appendEntryMeta(nil, &e), e.Cmd...))
+	if err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestEveryFrameDecodesToWhatWasApplied(t *testing.T) {
+	t.Parallel()
+	id := nodeID{300, 4}
+	b := newBatch()
+	b.addBootstrap(id, &pb.Bootstrap{Join: true})
+	b.addState(id, pb.State{Term: 1, Vote: 2, Commit: 3})
+	b.addSnapshot(kindSnapshot, id, &pb.Snapshot{Index: 9, Term: 1})
+	b.addSnapshot(kindInstall, id, &pb.Snapshot{Index: 10, Term: 1})
+	b.addEntries(id, []pb.Entry{{Index: 11, Term: 2, Cmd: []byte("a")}})
+	b.addCarried(id, 3, &pb.Entry{Index: 12, Term: 2, Cmd: []byte("b")})
+	b.addRemoveTo(id, 10)
+	b.addRemoveReplica(id)
+	off := 0
+	for i := range b.ops {
+		f, size, err := decodeFrame(b.buf[off:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := opOf(placed{f, loc{uint32(off), uint32(size)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := b.ops[i]
+		want.entries = nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("frame %d: got %+v, want %+v", i, got, want)
+		}
+		off += size
+	}
+	if off != len(b.buf) {
+		t.Errorf("%d of %d bytes", off, len(b.buf))
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// A log written by format version 1 stays readable. The golden segment is never
+// written again; a new version gets its own.
+func TestGoldenSegmentOfVersion1Opens(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join("testdata", "v1.seg")
+	b := newBuilder()
+	f := newBatch()
+	id := nodeID{300, 4}
+	f.addBootstrap(id, &pb.Bootstrap{Join: true, Type: pb.OnDiskStateMachine})
+	f.addState(id, pb.State{Term: 3, Vote: 2, Commit: 11})
+	f.addSnapshot(kindInstall, id, &pb.Snapshot{Index: 10, Term: 3, ShardID: 300})
+	f.addEntries(id, []pb.Entry{{Index: 11, Term: 3, Key: 1 << 40, ClientID: 9, Cmd: []byte("golden")}})
+	f.addRemoveTo(id, 9)
+	h := groupHeader{segment: builderNumber, offset: uint32(len(b.content)), size: uint32(f.size), synced: 64, epoch: 1, prev: b.chain, body: sumOf(f)}
+	header := make([]byte, groupHeaderSize)
+	h.put(header, b.log)
+	content := append(append(b.content, header...), f.buf...)
+	if *update {
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(golden, content) {
+		t.Error("what is written today is not what version 1 wrote")
+	}
+	b.content = golden
+	x := newIndex(0)
+	w := b.begin()
+	_, frames, ok, err := w.next()
+	if !ok || err != nil {
+		t.Fatalf("no group: %s, %v", w.bad, err)
+	}
+	s := &segment{number: builderNumber}
+	for _, p := range frames {
+		o, err := opOf(p)
+		if err == nil {
+			err = x.apply(&o, s, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := x.replicas[id]
+	if r == nil || r.boot == nil || r.state != (pb.State{Term: 3, Vote: 2, Commit: 11}) || r.snapIndex != 10 || r.first() != 11 || r.last != 11 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func FuzzDecodeFrame(f *testing.F) {
+	b := newBatch()
+	b.addState(nodeID{1, 2}, pb.State{Term: 1})
+	b.addEntries(nodeID{1, 2}, []pb.Entry{{Index: 1, Term: 1, Cmd: []byte("abc")}})
+	b.addSnapshot(kindInstall, nodeID{1, 2}, &pb.Snapshot{Index: 3})
+	f.Add(b.buf)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		// A checksum is no secret: whoever wrote the bytes may have set it.
+		for _, fix := range []bool{false, true} {
+			if fix && len(in) >= frameHeaderSize {
+				in = fixFrame(bytes.Clone(in))
+			}
+			fr, size, err := decodeFrame(in)
+			if err != nil {
+				continue
+			}
+			if size > len(in) {
+				t.Fatalf("frame of %d bytes in %d", size, len(in))
+			}
+			o, err := opOf(placed{fr, loc{0, uint32(size)}})
+			if err != nil || o.kind != kindEntry {
+				continue
+			}
+			e, err := decodeEntry(fr.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := newBatch()
+			again.addEntries(fr.id, []pb.Entry{e})
+			f2, _, err := decodeFrame(again.buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e2, err := decodeEntry(f2.body); err != nil || !reflect.DeepEqual(e, e2) {
+				t.Fatalf("%+v became %+v (%v)", e, e2, err)
+			}
+		}
+	})
+}
+
+func FuzzWalk(f *testing.F) {
+	f.Add(newBuilder().group(5, 64, nil).group(5, 64, nil).content)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		w := (&builder{content: in, log: logID{1, 2, 3}}).begin()
+		for {
+			_, frames, ok, err := w.next()
+			if !ok || err != nil {
+				break
+			}
+			for _, p := range frames {
+				_, _ = opOf(p)
+			}
+		}
+		if w.off > max(len(in), segmentHeaderSize) {
+			t.Fatalf("walked to %d of %d", w.off, len(in))
+		}
+		_, _, _ = w.vouched()
+	})
+}
