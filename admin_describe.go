@@ -54,14 +54,17 @@ func (a *Admin) DescribeTopic(ctx context.Context, name string) (TopicInfo, erro
 	return info, nil
 }
 
-// topic returns fresh metadata of a topic.
-func (a *Admin) topic(ctx context.Context, name string) (t api.TopicInfo, err error) {
-	err = repeat(ctx, adminAttempt, mayReadAgain, func(ctx context.Context) error {
-		a.router.Want(name, false)
-		t, err = a.router.Topic(ctx, name, false)
-		return err
-	})
-	return t, err
+// topic returns fresh metadata of a topic. The Router's is for those who send
+// and read, and who asks it again and again has to wait.
+func (a *Admin) topic(ctx context.Context, name string) (api.TopicInfo, error) {
+	answer, err := a.metadata(ctx, []string{name})
+	if err != nil {
+		return api.TopicInfo{}, err
+	}
+	if len(answer.Topics) != 1 {
+		return api.TopicInfo{}, fmt.Errorf("%w: %d answers about one topic", ErrInternal, len(answer.Topics))
+	}
+	return answer.Topics[0], answer.Topics[0].Err
 }
 
 // addLogs asks the leaders, one after the other, for the state of their logs.
