@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runMQ runs the program and returns what it wrote and its exit code.
+func runMQ(t *testing.T, stdin string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "mq", args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	code = exitOf(t, cmd.Run())
+	return out.String(), errOut.String(), code
+}
+
+func exitOf(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil {
+		return exit.ExitCode()
+	}
+	return exitOK
+}
+
+func TestTooLargeLineDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	input := "a\n" + strings.Repeat("x", 3<<20) + "\nb\n"
+	stdout, stderr, code := runMQ(t, input, "produce", "t", "--broker", broker.addr)
+	if code != exitPartly || stdout != "" || !strings.HasPrefix(stderr, "mq: 1 of 3 records were not sent; the first is line 2: ") {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-o", ":end", "--broker", broker.addr); stdout != "a\nb\n" {
+		t.Errorf("stored: %q", stdout)
+	}
+}
+
+func TestBrokerThatStaysAwayFailsTheRecordsInTheirTime(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	config := filepath.Join(t.TempDir(), "mq.yaml")
+	if err := os.WriteFile(config, []byte("producer: {delivery_timeout: 500ms}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	produce, stdin := startProduce(t, "-c", config, "--broker", broker.addr)
+	send(t, stdin, "a\n")
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-n", "1", "--broker", broker.addr); stdout != "a\n" {
+		t.Fatalf("stored: %q", stdout)
+	}
+	broker.kill()
+	send(t, stdin, "b\n")
+	if err := stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	code := exitOf(t, produce.Wait())
+	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitPartly || !strings.Contains(stderr, "1 of 2 records were not sent; the first is line 2") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+}
+
+func TestInterruptedProducerHasSentWhatItRead(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	produce, stdin := startProduce(t, "--broker", broker.addr)
+	send(t, stdin, "a\nb\nhalf a line")
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-n", "2", "--broker", broker.addr); stdout != "a\nb\n" {
+		t.Fatalf("stored: %q", stdout)
+	}
+	if err := produce.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	code := exitOf(t, produce.Wait())
+	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitInterrupted || !strings.Contains(stderr, "the rest of the input was not read") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+}
+
+// startProduce runs `mq produce t` with a stdin that stays open.
+func startProduce(t *testing.T, args ...string) (*exec.Cmd, *os.File) {
+	t.Helper()
+	// A pipe of our own: Cmd.StdinPipe would be closed by Wait.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "mq", append([]string{"produce", "t"}, args...)...)
+	cmd.Stdin, cmd.Stderr = r, &bytes.Buffer{}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = r.Close(), w.Close()
+		_ = cmd.Process.Kill() // no more than a bad test needs it
+	})
+	return cmd, w
+}
+
+func send(t *testing.T, w *os.File, text string) {
+	t.Helper()
+	if _, err := w.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+}
