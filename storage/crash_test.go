@@ -128,12 +128,12 @@ func newCrashWorkload(t *testing.T, seed uint64) *crashWorkload {
 	return w
 }
 
-// maybeCut takes a copy of what the disk holds, at about every 5th operation.
+// maybeCut takes a copy of what the disk holds, at about every 6th operation.
 func (w *crashWorkload) maybeCut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ops++
-	if w.pick.IntN(5) != 0 {
+	if w.pick.IntN(6) != 0 {
 		return
 	}
 	c := cut{synced: map[storage.ReplicaID]int64{}, gone: w.drop.Load() == 2}
@@ -147,10 +147,10 @@ func (w *crashWorkload) maybeCut() {
 }
 
 func (w *crashWorkload) run() {
-	for step := range 250 {
+	for step := range 180 {
 		l := w.logs[w.rng.IntN(len(w.logs))]
 		switch op := w.rng.IntN(100); {
-		case step == 150:
+		case step == 110:
 			w.drop.Store(1)
 			must(w.t, w.s.Drop(dropped))
 			w.drop.Store(2)

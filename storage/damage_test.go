@@ -109,7 +109,8 @@ func readStore(s *storage.Store) (string, error) {
 			return "", err
 		}
 		st := l.State()
-		fmt.Fprintf(&out, "%+v ", st)
+		fmt.Fprintf(&out, "applied %d start %d end %d epoch %d bytes %d append time %d max timestamp %d digest %x feature %d data ",
+			st.Applied, st.Start, st.End, st.Epoch, st.Bytes, st.AppendTime, st.MaxTimestamp, st.Digest, st.Feature)
 		var data []byte
 		for offset := st.Start; offset < st.End; {
 			if data, offset, err = l.Read(data, offset, 1<<20); err != nil {
@@ -118,7 +119,7 @@ func readStore(s *storage.Store) (string, error) {
 		}
 		fmt.Fprintf(&out, "%x ", sha256.Sum256(data))
 		err = l.Producers(func(p storage.ProducerEntry) error {
-			fmt.Fprintf(&out, "%+v ", p)
+			fmt.Fprintf(&out, "producer %d/%d epoch %d sequences %d to %d base %d time %d ", p.ID, p.Slot, p.Epoch, p.FirstSeq, p.LastSeq, p.BaseOffset, p.Time)
 			return nil
 		})
 		if err != nil {
@@ -129,7 +130,7 @@ func readStore(s *storage.Store) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			fmt.Fprint(&out, found, " ", end, " ")
+			fmt.Fprintf(&out, "epoch %d ends %d ", found, end)
 		}
 	}
 	return out.String(), nil
