@@ -34,10 +34,6 @@ type ClientConfig struct {
 	// turns on TLS.
 	Brokers []string `yaml:"brokers"`
 
-	// ClientID names this program in the logs and metrics of brokers. Default
-	// empty. Kafka: client.id.
-	ClientID string `yaml:"client_id"`
-
 	// Timeout bounds one attempt to connect and one request for metadata.
 	// Default 30s.
 	Timeout time.Duration `yaml:"timeout"`

@@ -322,6 +322,24 @@ func TestFullBufferMakesAddWait(t *testing.T) {
 	}
 }
 
+func TestNothingLingersWhileSomebodyWaitsForRoom(t *testing.T) {
+	run(t, func(cfg *produce.Config) { cfg.BufferRecords = 1; cfg.Linger = time.Minute }, func(h *harness) {
+		h.linger("a")
+		done := make(chan error, 2)
+		for range 2 {
+			go func() {
+				rec, _ := h.record(0, "b")
+				done <- h.Add(context.Background(), "t", rec, false)
+			}()
+		}
+		time.Sleep(time.Second)
+		h.holds(0, "a", "b") // the other may linger: nobody waits any more
+		if err := errors.Join(<-done, <-done); err != nil {
+			h.Fatal(err)
+		}
+	})
+}
+
 func TestAddThatWaitsForRoomEndsWithItsContext(t *testing.T) {
 	run(t, func(cfg *produce.Config) { cfg.BufferRecords = 1 }, func(h *harness) {
 		h.fates(fate{silent: true})
@@ -411,30 +429,40 @@ func TestPartitionInTroubleDoesNotDelayOthers(t *testing.T) {
 	run(t, nil, func(h *harness) {
 		h.send("first").offset()
 		h.add(h.Context(), 1, "first", true).offset()
-		attempts := 0
-		h.c.set(func() {
-			h.c.fate = func(p *partitionLog, _ batch) fate {
-				if p.index == 1 {
-					return fate{}
+		for range 10 { // what is ready at the same time is taken in any order
+			h.fates(fate{refuse: mqerr.ErrNoQuorum})
+			slow := h.add(h.Context(), 0, "slow", true)
+			synctest.Wait()
+			h.leaders(-1)
+			quick := h.add(h.Context(), 1, "quick", true)
+			h.c.set(func() {
+				h.c.fate = func(p *partitionLog, _ batch) fate {
+					return fate{delay: time.Duration(1-p.index) * 10 * time.Second}
 				}
-				attempts++
-				if attempts == 1 {
-					return fate{refuse: mqerr.ErrNoQuorum}
-				}
-				return fate{delay: 10 * time.Second}
-			}
-		})
-		slow := h.add(h.Context(), 0, "slow", false)
-		start := time.Now()
-		for range 100 { // some of them while slow is sent again
-			quick := h.add(h.Context(), 1, "quick", false)
+			})
+			start := time.Now()
+			h.leaders(1) // both can be sent now
 			quick.offset()
+			if waited := quick.at.Sub(start); waited > time.Second {
+				h.Fatalf("partition 1 waited %v for partition 0", waited)
+			}
+			slow.offset()
 		}
-		if waited := time.Since(start); waited > time.Second {
-			h.Fatalf("partition 1 waited %v for partition 0", waited)
-		}
-		slow.offset()
 	})
+}
+
+// leaders gives both partitions a leader, -1 for none, and makes it known.
+func (h *harness) leaders(id int32) {
+	h.Helper()
+	h.c.set(func() {
+		for _, p := range h.c.topics["t"].partitions {
+			p.leader = id
+		}
+	})
+	if err := h.r.Refresh(h.Context()); err != nil {
+		h.Fatal(err)
+	}
+	synctest.Wait()
 }
 
 func TestBrokerThatIsAwayForHalfAMinuteIsSurvived(t *testing.T) {
@@ -485,6 +513,48 @@ func TestDeliveryTimeoutSaysWhetherTheOutcomeIsKnown(t *testing.T) {
 			h.Fatal("goes on at the wrong offset")
 		}
 		h.holds(0, "first", "second")
+	})
+}
+
+func TestYoungRecordDoesNotExpireWithAnOldOne(t *testing.T) {
+	run(t, nil, func(h *harness) {
+		h.send("first").offset()
+		h.leaders(-1)
+		old := h.send("old")
+		time.Sleep(100 * time.Second)
+		young := h.send("young")
+		if err := old.failure(); !errors.Is(err, mqerr.ErrLeaderNotAvailable) {
+			h.Fatal(err)
+		}
+		h.leaders(1)
+		young.offset()
+		h.holds(0, "first", "young")
+	})
+}
+
+func TestRecordBehindOneOfUnknownOutcomeIsKnownNotToBeStored(t *testing.T) {
+	run(t, func(cfg *produce.Config) { cfg.MaxInFlight, cfg.BatchRecords = 1, 1 }, func(h *harness) {
+		h.send("first").offset()
+		h.c.set(func() {
+			h.c.fate = func(*partitionLog, batch) fate { return fate{lose: true, delay: 25 * time.Second} }
+		})
+		lost, behind := h.send("lost"), h.send("behind")
+		if err := lost.failure(); !mqerr.OutcomeUnknown(err) {
+			h.Error(err)
+		}
+		if err := behind.failure(); mqerr.OutcomeUnknown(err) || !mqerr.Retriable(err) {
+			h.Error(err)
+		}
+	})
+}
+
+func TestDeliveryTimeoutNamesBrokersThatDoNotAnswer(t *testing.T) {
+	run(t, nil, func(h *harness) {
+		away := fmt.Errorf("%w: connection refused", mqerr.ErrLeaderNotAvailable)
+		h.c.set(func() { h.c.down = away })
+		if err := h.send("a").failure(); !strings.Contains(err.Error(), "refused") || mqerr.OutcomeUnknown(err) {
+			h.Fatal(err)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -243,6 +244,7 @@ func config(change func(*produce.Config)) produce.Config {
 		BufferBytes:     64 << 20,
 		Timeout:         30 * time.Second,
 		DeliveryTimeout: 2 * time.Minute,
+		Logger:          slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)
 	return cfg

@@ -105,8 +105,10 @@ func (e *Engine) lookLocked(t *topicState, now time.Time) (want, bool) {
 		t.missing = time.Time{}
 	}
 	need := t.count == 0 && len(t.parked.queue) > 0
+	t.parked.trouble = e.cfg.Router.Err()
 	for _, p := range t.partitions {
 		need = need || p.leader < 0 && len(p.queue) > 0
+		p.trouble = e.cfg.Router.Err()
 	}
 	return want{topic: t.name, create: t.count == 0}, need
 }

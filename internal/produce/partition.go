@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -19,7 +20,8 @@ type partition struct {
 
 	leader      int32 // broker id, -1 when there is none
 	leaderEpoch int32
-	listed      bool // waits in the list of its leader's sender
+	trouble     error // why no leader is known, if the brokers are to blame
+	listed      bool  // waits in the list of its leader's sender
 
 	usual    int      // records in the last batch: a guess at those in the next
 	queue    []*batch // not resolved, oldest first; only the last one may be open
@@ -51,7 +53,7 @@ func (p *partition) add(r *rules, en entry, limit int, now time.Time) *batch {
 	b := p.open(r, en.size, now)
 	if b == nil {
 		b = newBatch(r, max(limit, record.HeaderSize+en.size), now)
-		b.entries = make([]entry, 0, p.usual)
+		b.entries = make([]entry, 0, min(p.usual, 1000))
 		if n := len(p.queue); n > 0 {
 			p.queue[n-1].closed = true
 		}
@@ -315,13 +317,17 @@ func (p *partition) wakeAt(r *rules, now time.Time) (at time.Time) {
 	return at
 }
 
-// why returns what keeps b from being sent.
+// why returns what kept b from being acknowledged. Of a batch that was not sent
+// it is never of class U.
 func (p *partition) why(b *batch) error {
+	first := p.oldest()
 	switch {
 	case b.lastErr != nil:
 		return b.lastErr
+	case first != nil && first.lastErr != nil:
+		return fmt.Errorf("%w: what stood before it: %v", mqerr.ErrLeaderNotAvailable, first.lastErr)
 	case p.leader < 0:
-		return mqerr.ErrLeaderNotAvailable
+		return cmp.Or(p.trouble, error(mqerr.ErrLeaderNotAvailable))
 	default:
 		return mqerr.ErrBusy
 	}

@@ -255,6 +255,8 @@ func (s *sender) answered(flights []flight, answer *api.ProduceResponse, err err
 
 	for _, f := range flights {
 		if f.err != nil {
+			e.cfg.Logger.Debug("batch failed", "topic", f.p.topic.name, "partition", f.p.index,
+				"broker", s.leader, "attempt", f.attempt, "err", f.err)
 			e.cfg.Router.FailedAt(f.p.topic.name, f.p.index, s.leader, f.epoch, f.err)
 		}
 	}

@@ -99,12 +99,14 @@ func (t *topicState) stick(r *rules, size int, now time.Time) *partition {
 
 func (p *partition) healthy() bool { return p.leader >= 0 && p.failures == 0 }
 
-// takeParked empties the parking place and returns its batches.
+// takeParked empties the parking place and returns its batches, which nobody
+// else touches from here on.
 func (t *topicState) takeParked() []*batch {
 	taken := t.parked.queue
 	t.parked.queue = nil
 	for _, b := range taken {
 		b.stopWatching()
+		b.done = true // for a ctx that ended just now
 	}
 	return taken
 }
