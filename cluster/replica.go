@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,7 @@ type replica struct {
 	session *client.Session
 	machine *machine
 	pend    pending
+	calls   sync.RWMutex // held for reading while raft is called: it does not bear to be closed then
 
 	lead    atomic.Pointer[leadership]
 	seq     atomic.Uint64
@@ -197,13 +199,16 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 		done(res)
 	}
 	pr := &proposal{epoch: h.epoch, size: size, done: finish}
+	r.calls.RLock()
 	if err := r.pend.add(h.id.seq, pr, limit); err != nil {
+		r.calls.RUnlock()
 		finish(refused(fmt.Errorf("%s: %w", r.name, err)))
 		return
 	}
 	buf := n.commands.get()
 	*buf = append(appendHeader((*buf)[:0], h), body...)
 	state, err := n.host.Propose(r.session, *buf, max(timeout, n.minTimeout()))
+	r.calls.RUnlock()
 	n.commands.put(buf) // Propose copied it
 	if err != nil {
 		r.pend.resolve(h.id.seq, refused(fmt.Errorf("%s: %w", r.name, beforeLog(err))))
@@ -270,10 +275,12 @@ func (r *replica) gaveUp(res dragonboat.RequestResult) (result, bool) {
 }
 
 // stop answers everything that waits: the outcome is unknown, since the log may
-// hold it.
+// hold it. When it returns nobody calls raft for this replica any more, nor will.
 func (r *replica) stop() {
 	r.stopped.Store(true)
 	r.giveUp(errors.New("the broker is stopping"))
+	r.calls.Lock()   // who comes now is refused
+	r.calls.Unlock() //nolint:staticcheck // to wait is all that is wanted
 }
 
 // giveUp refuses all further proposals; of those on their way nobody knows.
