@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -42,7 +43,7 @@ func (n *Node) openHost() error {
 	deployment := deploymentID(n.clusterID)
 	n.net = &loopback{deployment: deployment}
 	n.rlog = raftlog.NewFactory(n.raftLogOptions(fs))
-	host, err := dragonboat.NewNodeHost(config.NodeHostConfig{
+	host, err := newHost(config.NodeHostConfig{
 		DeploymentID:        deployment,
 		NodeHostDir:         path,
 		RTTMillisecond:      uint64(tick / time.Millisecond),
@@ -70,6 +71,21 @@ func (n *Node) openHost() error {
 	return nil
 }
 
+// newHost is dragonboat.NewNodeHost without its panics. Some of them it answers
+// itself, by giving neither a host nor an error.
+func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			host, err = nil, fmt.Errorf("%w: %s: %v", mqerr.ErrCorruptLog, c.NodeHostDir, why)
+		}
+	}()
+	host, err = dragonboat.NewNodeHost(c)
+	if host == nil && err == nil {
+		err = fmt.Errorf("%w: raft can't work with what is in %s", mqerr.ErrCorruptLog, c.NodeHostDir)
+	}
+	return host, err
+}
+
 func (n *Node) raftLogOptions(fs lvfs.FS) raftlog.Options {
 	o := raftlog.Options{FS: fs, Logger: n.log, OnFailure: n.raftLogFailed, MustExist: n.dir.Meta().ClusterID != ""}
 	if n.inMemory() {
@@ -91,12 +107,12 @@ func deploymentID(clusterID string) uint64 {
 	return max(1, binary.BigEndian.Uint64(sum[:])) // 0 means none
 }
 
-// raftFlagFile is where raft notes to whom its directory belongs.
-const raftFlagFile = "dragonboat.ds"
+// raftFlagFiles are where raft notes to whom its directory belongs.
+var raftFlagFiles = [...]string{"dragonboat.ds", "NODEHOST.ID"}
 
 // adoptRaftDir takes the host's name out of what raft keeps: it puts everything
 // below a folder with that name and refuses to start under another, which would
-// tie data to a machine, or to one run of a container. What its flag file is to
+// tie data to a machine, or to one run of a container. What its flag files are to
 // guard (identity, cluster, format) the data directory guards itself.
 func adoptRaftDir(fs lvfs.FS, path string) error {
 	host, err := os.Hostname()
@@ -112,7 +128,7 @@ func adoptRaftDir(fs lvfs.FS, path string) error {
 	}
 	for _, name := range names {
 		full := fs.PathJoin(path, name)
-		if name == raftFlagFile {
+		if slices.Contains(raftFlagFiles[:], name) {
 			if err := fs.Remove(full); err != nil {
 				return err
 			}
