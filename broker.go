@@ -74,15 +74,17 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
 	}
 	b.metrics = newMetrics(b)
 	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Logger: cfg.Logger})
-	b.watched = make(chan struct{})
-	go b.watch() //nolint:gosec // G118: it lives as long as the broker, not as ctx
 	if b.listener != nil {
-		b.server, err = transport.Serve(b.node, transport.ServerConfig{
+		if b.server, err = transport.Serve(b.node, transport.ServerConfig{
 			Listener: b.listener, TLS: cfg.TLS,
 			MaxBatchBytes: topic.MaxBatchBytes, Observe: b.metrics.observe,
-		})
+		}); err != nil {
+			return nil, err
+		}
 	}
-	return b, err
+	b.watched = make(chan struct{})
+	go b.watch() //nolint:gosec // G118: it lives as long as the broker, not as ctx
+	return b, nil
 }
 
 func (c BrokerConfig) cluster(addr string) cluster.Config {
