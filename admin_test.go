@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
@@ -91,6 +93,9 @@ func (b fakeBroker) TrimTopic(ctx context.Context, req *api.TrimTopicRequest) (*
 	for _, q := range req.Partitions {
 		unlock := b.c.lock()
 		p, err := b.findLocked(q.TopicPartition)
+		if q.TopicID == uuid.Nil {
+			err = errors.New("a topic of the same name may have come meanwhile")
+		}
 		if err == nil && q.Offset > p.end {
 			err = &mqerr.Detail{Err: mqerr.ErrOffsetOutOfRange, Leader: -1, LogStart: p.start, HighWatermark: p.end}
 		}
@@ -330,20 +335,18 @@ func isChange(method string) bool {
 
 func TestAdminRepeatsWhatHadNoEffect(t *testing.T) {
 	for method, call := range brokerCalls {
-		t.Run(method, func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *fakeCluster) {
-				c.create("t", 1)
-				var calls atomic.Int32
-				c.hook(func(_ context.Context, _ int32, m string) error {
-					if m == method && calls.Add(1) <= 5 {
-						return []error{mq.ErrLeaderNotAvailable, mq.ErrNoQuorum, mq.ErrBusy}[calls.Load()%3]
-					}
-					return nil
-				})
-				if err := call(t.Context(), c.admin(t)); err != nil {
-					t.Errorf("after %d calls: %v", calls.Load(), err)
+		bubbled(t, method, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			var calls atomic.Int32
+			c.hook(func(_ context.Context, _ int32, m string) error {
+				if m == method && calls.Add(1) <= 5 {
+					return []error{mq.ErrLeaderNotAvailable, mq.ErrNoQuorum, mq.ErrBusy}[calls.Load()%3]
 				}
+				return nil
 			})
+			if err := call(t.Context(), c.admin(t)); err != nil {
+				t.Errorf("after %d calls: %v", calls.Load(), err)
+			}
 		})
 	}
 }
@@ -353,54 +356,50 @@ func TestAdminDoesNotRepeatAChangeWhoseOutcomeIsUnknown(t *testing.T) {
 		if !isChange(method) {
 			continue
 		}
-		t.Run(method, func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *fakeCluster) {
-				c.create("t", 1)
-				var calls atomic.Int32
-				c.hook(func(_ context.Context, _ int32, m string) error {
-					if m == method {
-						calls.Add(1)
-						return mq.ErrTimeout
-					}
-					return nil
-				})
-				if err := call(t.Context(), c.admin(t)); !mq.OutcomeUnknown(err) || calls.Load() != 1 {
-					t.Errorf("after %d calls: %v", calls.Load(), err)
+		bubbled(t, method, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			var calls atomic.Int32
+			c.hook(func(_ context.Context, _ int32, m string) error {
+				if m == method {
+					calls.Add(1)
+					return mq.ErrTimeout
 				}
+				return nil
 			})
+			if err := call(t.Context(), c.admin(t)); !mq.OutcomeUnknown(err) || calls.Load() != 1 {
+				t.Errorf("after %d calls: %v", calls.Load(), err)
+			}
 		})
 	}
 }
 
 func TestAdminCallsEndWithTheirContextOrAfterHalfAMinute(t *testing.T) {
 	for method, call := range brokerCalls {
-		t.Run(method, func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *fakeCluster) {
-				c.create("t", 1)
-				c.hook(func(ctx context.Context, _ int32, m string) error {
-					if m == method {
-						<-ctx.Done()
-					}
-					return nil
-				})
-				a := c.admin(t)
-				for _, tt := range []struct {
-					ctx  context.Context
-					want time.Duration
-				}{{contextFor(t, 3*time.Second), 3 * time.Second}, {t.Context(), 30 * time.Second}} {
-					start := time.Now()
-					err := call(tt.ctx, a)
-					if took := time.Since(start); took < tt.want || took > tt.want+time.Second {
-						t.Errorf("took %v, want %v", took, tt.want)
-					}
-					if !errors.Is(err, context.DeadlineExceeded) {
-						t.Errorf("got %v", err)
-					}
-					if isChange(method) && !mq.OutcomeUnknown(err) {
-						t.Errorf("whether it took effect is not known: %v", err)
-					}
+		bubbled(t, method, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.hook(func(ctx context.Context, _ int32, m string) error {
+				if m == method {
+					<-ctx.Done()
 				}
+				return nil
 			})
+			a := c.admin(t)
+			for _, tt := range []struct {
+				ctx  context.Context
+				want time.Duration
+			}{{contextFor(t, 3*time.Second), 3 * time.Second}, {t.Context(), 30 * time.Second}} {
+				start := time.Now()
+				err := call(tt.ctx, a)
+				if took := time.Since(start); took < tt.want || took > tt.want+time.Second {
+					t.Errorf("took %v, want %v", took, tt.want)
+				}
+				if !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v", err)
+				}
+				if isChange(method) && !mq.OutcomeUnknown(err) {
+					t.Errorf("whether it took effect is not known: %v", err)
+				}
+			}
 		})
 	}
 }

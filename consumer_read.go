@@ -73,10 +73,7 @@ func (e *PartitionError) Unwrap() error { return e.Err }
 // commit is reported, too. The record whose handler failed is the next one that
 // is handed out; retrying it by calling Run again is up to the caller.
 func (c *Consumer) Run(ctx context.Context, h Handler) error {
-	if err := c.beginRead(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // stopping is what was asked for
-		}
+	if err := c.beginRead(); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
 	defer c.endRead()
@@ -135,10 +132,8 @@ func (c *Consumer) handle(ctx context.Context, h Handler, run run) (err error) {
 // Consumer) is yielded with a nil record, and ends it, too.
 func (c *Consumer) Messages(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
-		if err := c.beginRead(ctx); err != nil {
-			if ctx.Err() == nil {
-				yield(nil, fmt.Errorf("messages: %w", err))
-			}
+		if err := c.beginRead(); err != nil {
+			yield(nil, fmt.Errorf("messages: %w", err))
 			return
 		}
 		defer c.endRead()
@@ -180,7 +175,7 @@ func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
 	if limit <= 0 {
 		return nil, fmt.Errorf("poll: %w: limit %d is not positive", ErrInvalidRequest, limit)
 	}
-	if err := c.beginRead(ctx); err != nil {
+	if err := c.beginRead(); err != nil {
 		return nil, fmt.Errorf("poll: %w", err)
 	}
 	defer c.endRead()
@@ -205,9 +200,9 @@ func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
 }
 
 // beginRead takes the right to read. What the last Poll returned is finished.
-func (c *Consumer) beginRead(ctx context.Context) error {
-	if c.life.Err() != nil || ctx.Err() != nil {
-		return c.whyEnded(ctx, nil)
+func (c *Consumer) beginRead() error {
+	if c.life.Err() != nil {
+		return ErrClosed
 	}
 	select {
 	case c.reading <- struct{}{}:

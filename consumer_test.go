@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,12 @@ func bubble(t *testing.T, f func(t *testing.T, c *fakeCluster)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) { f(t, newFakeCluster()) })
+}
+
+// bubbled is bubble in a subtest.
+func bubbled(t *testing.T, name string, f func(t *testing.T, c *fakeCluster)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { bubble(t, f) })
 }
 
 // settle lets everything happen that would happen soon.
@@ -318,22 +325,20 @@ func TestAutoCommitKeepsItsInterval(t *testing.T) {
 		{time.Hour, -1, -1, 1},
 		{-1, -1, -1, -1},
 	} {
-		t.Run(tt.interval.String(), func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *fakeCluster) {
-				c.create("t", 1)
-				c.add("t", 0, "a", "b")
-				consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", AutoCommitInterval: tt.interval})
-				poll(t, consumer, 1)
-				poll(t, consumer, 1)
-				time.Sleep(4 * time.Second)
-				committed(t, c, 0, tt.before)
-				time.Sleep(time.Minute)
-				committed(t, c, 0, tt.after)
-				if err := consumer.Close(); err != nil {
-					t.Fatal(err)
-				}
-				committed(t, c, 0, tt.closed)
-			})
+		bubbled(t, tt.interval.String(), func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.add("t", 0, "a", "b")
+			consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", AutoCommitInterval: tt.interval})
+			poll(t, consumer, 1)
+			poll(t, consumer, 1)
+			time.Sleep(4 * time.Second)
+			committed(t, c, 0, tt.before)
+			time.Sleep(time.Minute)
+			committed(t, c, 0, tt.after)
+			if err := consumer.Close(); err != nil {
+				t.Fatal(err)
+			}
+			committed(t, c, 0, tt.closed)
 		})
 	}
 }
@@ -471,31 +476,29 @@ func TestStartAndReset(t *testing.T) {
 		{"time before all", mq.ConsumerConfig{Start: mq.StartAtTime(time.UnixMilli(3))}, -1, "2", nil},
 		{"time after all", mq.ConsumerConfig{Start: mq.StartAtTime(time.UnixMilli(1e6))}, -1, "6", nil},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, c *fakeCluster) {
-				c.create("t", 1)
-				c.add("t", 0, "0", "1")
-				c.add("t", 0, "2", "3", "4", "5")
-				c.trim("t", 0, 2)
-				if tt.stored >= 0 {
-					c.store("g", "t", 0, tt.stored)
+		bubbled(t, tt.name, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.add("t", 0, "0", "1")
+			c.add("t", 0, "2", "3", "4", "5")
+			c.trim("t", 0, 2)
+			if tt.stored >= 0 {
+				c.store("g", "t", 0, tt.stored)
+			}
+			tt.cfg.Topics = []string{"t"}
+			consumer := c.consumer(t, tt.cfg)
+			settle()
+			c.add("t", 0, "6")
+			rs, err := consumer.Poll(t.Context(), 1)
+			if tt.err != nil {
+				if !errors.Is(err, tt.err) {
+					t.Fatalf("got %q, %v", valuesOf(rs), err)
 				}
-				tt.cfg.Topics = []string{"t"}
-				consumer := c.consumer(t, tt.cfg)
-				settle()
-				c.add("t", 0, "6")
-				rs, err := consumer.Poll(t.Context(), 1)
-				if tt.err != nil {
-					if !errors.Is(err, tt.err) {
-						t.Fatalf("got %q, %v", valuesOf(rs), err)
-					}
-					return
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				equal(t, valuesOf(rs), tt.want)
-			})
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, valuesOf(rs), tt.want)
 		})
 	}
 }
@@ -586,11 +589,13 @@ func TestSeekDropsWhatWasFetchedAhead(t *testing.T) {
 				committed(t, c, 0, int64(tt.want[0]-'0'))
 			}
 		}
-		if err := consumer.Seek(t.Context(), mq.StartLatest); err != nil {
-			t.Fatal(err)
+		for _, end := range []mq.Start{mq.StartLatest, mq.StartAtTime(time.UnixMilli(1e6))} {
+			if err := consumer.Seek(t.Context(), end); err != nil {
+				t.Fatal(err)
+			}
+			c.add("t", 0, "new")
+			equal(t, poll(t, consumer, 1), "new")
 		}
-		c.add("t", 0, "new")
-		equal(t, poll(t, consumer, 1), "new")
 		if err := consumer.Seek(t.Context(), mq.StartEarliest, mq.TopicPartition{Topic: "t", Partition: 1}); !errors.Is(err, mq.ErrUnknownTopicOrPartition) {
 			t.Errorf("seek where nothing is assigned: %v", err)
 		}
@@ -694,10 +699,14 @@ func TestBatchOfManyTinyRecordsIsDecodedPiecemeal(t *testing.T) {
 		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, Start: mq.StartAt(7), GroupID: "g"})
 		next := int64(7)
 		for next <= n {
-			rs, err := consumer.Poll(t.Context(), 1000)
+			rs, err := consumer.Poll(t.Context(), 1<<16)
 			if err != nil {
 				t.Fatal(err)
 			}
+			if err := consumer.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			committed(t, c, 0, next)
 			for _, r := range rs {
 				if r.Offset != next {
 					t.Fatalf("offset %d came instead of %d", r.Offset, next)
@@ -705,9 +714,92 @@ func TestBatchOfManyTinyRecordsIsDecodedPiecemeal(t *testing.T) {
 				next++
 			}
 		}
-		if err := consumer.Commit(t.Context()); err != nil {
+	})
+}
+
+// Compaction leaves batches that end with nothing.
+func TestOffsetsWithoutRecordsArePassed(t *testing.T) {
+	for _, start := range []int64{0, 3} {
+		bubbled(t, fmt.Sprint("from ", start), func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			var b record.Builder
+			b.Append(nil, []byte("a"), nil, 1000)
+			b.Append(nil, []byte("b"), nil, 1000)
+			c.addBatch("t", 0, &b, record.BuildOptions{ProducerID: record.NoProducerID}, func(b []byte) {
+				b[26] = 4                                                                             // the last offset
+				record.SetProducer(b, record.NoProducerID, record.NoProducerEpoch, record.NoSequence) // renews the CRC
+			})
+			unlock := c.lock()
+			c.partition("t", 0).end = 5
+			unlock()
+			consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", Start: mq.StartAt(start)})
+			if start == 0 {
+				equal(t, poll(t, consumer, 2), "a", "b")
+			}
+			pollNothing(t, consumer, time.Second)
+			if err := consumer.Close(); err != nil {
+				t.Fatal(err)
+			}
+			committed(t, c, 0, 5)
+		})
+	}
+}
+
+func TestIdleGroupStopsCommitting(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		commits := 0
+		c.hook(func(_ context.Context, _ int32, method string) error {
+			if method == "CommitOffsets" {
+				commits++
+			}
+			return nil
+		})
+		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g"})
+		pollNothing(t, consumer, time.Hour)
+		if commits != 1 {
+			t.Errorf("%d commits in an idle hour; where it starts should be stored once", commits)
+		}
+	})
+}
+
+// An older commit must not overtake a newer one.
+func TestCommitsComeOneAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		c.add("t", 0, "a", "b")
+		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", AutoCommitInterval: -1})
+		rs, err := consumer.Poll(t.Context(), 2)
+		if err != nil {
 			t.Fatal(err)
 		}
+		var underway, calls atomic.Int32
+		c.hook(func(_ context.Context, _ int32, method string) error {
+			if method != "CommitOffsets" {
+				return nil
+			}
+			calls.Add(1)
+			if underway.Add(1) > 1 {
+				t.Error("two commits at once")
+			}
+			time.Sleep(time.Second)
+			underway.Add(-1)
+			return nil
+		})
+		done := make(chan error)
+		for _, r := range rs {
+			go func() { done <- consumer.Commit(t.Context(), r) }()
+			synctest.Wait()
+		}
+		for range rs {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if calls.Load() != 2 {
+			t.Errorf("%d commits", calls.Load())
+		}
+		committed(t, c, 0, 2)
 	})
 }
 
