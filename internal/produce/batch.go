@@ -73,7 +73,7 @@ type batch struct {
 	expires time.Time // delivery deadline, zero for none
 	closed  bool      // takes no more records
 
-	lastCtx context.Context // newest ctx that is watched
+	watched <-chan struct{} // Done of the newest ctx that is watched
 	unwatch []func() bool   // stop watching
 
 	bytes    []byte   // once built
@@ -109,12 +109,13 @@ func (b *batch) takes(size, maxRecords int) bool {
 // unwatched reports whether ctx needs a watch: a run of records with the same
 // ctx shares one.
 func (b *batch) unwatched(ctx context.Context) bool {
-	return ctx != b.lastCtx && ctx.Done() != nil
+	done := ctx.Done()
+	return done != nil && done != b.watched
 }
 
 // watch calls ended, on a goroutine of its own, when ctx ends.
 func (b *batch) watch(ctx context.Context, ended func()) {
-	b.lastCtx = ctx
+	b.watched = ctx.Done()
 	b.unwatch = append(b.unwatch, context.AfterFunc(ctx, ended))
 }
 
@@ -122,7 +123,7 @@ func (b *batch) stopWatching() {
 	for _, stop := range b.unwatch {
 		stop()
 	}
-	b.unwatch, b.lastCtx = nil, nil
+	b.unwatch, b.watched = nil, nil
 }
 
 // removeEnded takes out the records whose ctx has ended. Only before the batch

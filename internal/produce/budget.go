@@ -2,6 +2,7 @@ package produce
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -53,7 +54,7 @@ func (b *budget) fitsLocked(bytes int) bool {
 // that linger make room.
 func (b *budget) acquire(ctx context.Context, bytes int, full func()) error {
 	b.mu.Lock()
-	if err := b.tryLocked(bytes); err != mqerr.ErrBufferFull {
+	if err := b.tryLocked(bytes); !errors.Is(err, mqerr.ErrBufferFull) {
 		b.mu.Unlock()
 		return err
 	}

@@ -325,7 +325,7 @@ func (p *partition) why(b *batch) error {
 	case b.lastErr != nil:
 		return b.lastErr
 	case first != nil && first.lastErr != nil:
-		return fmt.Errorf("%w: what stood before it: %v", mqerr.ErrLeaderNotAvailable, first.lastErr)
+		return fmt.Errorf("%w: what stood before it: %s", mqerr.ErrLeaderNotAvailable, first.lastErr.Error())
 	case p.leader < 0:
 		return cmp.Or(p.trouble, error(mqerr.ErrLeaderNotAvailable))
 	default:
@@ -338,6 +338,9 @@ func (p *partition) why(b *batch) error {
 func (p *partition) outcome(b *batch, cause error) error {
 	if b.unknown && !mqerr.OutcomeUnknown(cause) {
 		cause = fmt.Errorf("%w: %w", mqerr.ErrTimeout, cause)
+	}
+	if p.index < 0 {
+		return fmt.Errorf("topic %q: %w", p.topic.name, cause)
 	}
 	return fmt.Errorf("%s/%d: %w", p.topic.name, p.index, cause)
 }
