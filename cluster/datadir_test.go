@@ -45,8 +45,8 @@ func filled(tb testing.TB, cut bool) (dir string) {
 	commitAt(tb, n, "g", "a", 0, 3)
 	if cut {
 		n.eachReplica(func(r *replica) {
-			if !n.saveSnapshot(r) {
-				tb.Fatalf("raft log of %s was not cut", r.name)
+			if err := n.saveSnapshot(r); err != nil {
+				tb.Fatalf("raft log of %s was not cut: %v", r.name, err)
 			}
 		})
 	}
@@ -210,7 +210,9 @@ func TestAStorePutBackIsNoticed(t *testing.T) {
 	}
 	n := openNode(t, Config{Dir: dir})
 	mustProduce(t, n, "b", 0, "later")
-	n.eachReplica(func(r *replica) { n.saveSnapshot(r) })
+	if err := n.saveSnapshot(n.replica(n.shardOf(t, "b", 0).Shard)); err != nil {
+		t.Fatal(err)
+	}
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,8 @@ func (n *Node) groupShard(ctx context.Context, group string, create bool) (*repl
 				return r, r.machine.app.(*groupStore), nil
 			} else if errors.Is(err, mqerr.ErrNotLeader) {
 				return nil, nil, fmt.Errorf("group %s: %w", group, mqerr.ErrNotCoordinator)
+			} else if r.machine.parked.Load() {
+				return nil, nil, fmt.Errorf("group %s: %w", group, err)
 			}
 		}
 		select {

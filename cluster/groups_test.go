@@ -78,7 +78,8 @@ func TestCommittedOffsetsSurviveARestart(t *testing.T) {
 			t.Errorf("groups: %s", got)
 		}
 		resp, err := n.FetchOffsets(t.Context(), &api.FetchOffsetsRequest{Group: "g", Partitions: []api.TopicPartition{
-			{Topic: "a", Partition: 2}, {Topic: "a", Partition: 1}, {Topic: "nowhere"}, {Topic: "a", Partition: 3}}})
+			{Topic: "a", Partition: 2}, {Topic: "a", Partition: 1}, {Topic: "nowhere"}, {Topic: "a", Partition: 3},
+		}})
 		if err != nil || len(resp.Offsets) != 4 {
 			t.Fatalf("offsets by partition: %+v, %v", resp, err)
 		}
@@ -270,5 +271,19 @@ func TestProducerIDsAreNeverGivenTwice(t *testing.T) {
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestAParkedGroupShardIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 1, nil)
+	commitAt(t, n, "g", "t", 0, 1)
+	n.replica(firstGroup+uint64(slotOf("g"))).machine.park(1, featureLevel+1)
+	if _, err := n.FetchOffsets(t.Context(), &api.FetchOffsetsRequest{Group: "g"}); !errors.Is(err, errParked) {
+		t.Errorf("offsets: %v", err)
+	}
+	if _, err := n.CommitOffsets(t.Context(), commitRequest("g", "t", 0, 2)); !errors.Is(err, errParked) || !mqerr.Retriable(err) {
+		t.Errorf("commit: %v", err)
 	}
 }

@@ -61,7 +61,6 @@ type Node struct {
 	reconcile  nudger
 	registered atomic.Bool  // metadata knows this broker: replicas may start
 	reconciled atomic.Int64 // version of the metadata that the replicas follow
-	unsaved    atomic.Int64 // bytes of raft log not yet covered by a snapshot, all shards
 
 	failed struct {
 		sync.Once

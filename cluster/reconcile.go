@@ -155,12 +155,10 @@ func (n *Node) reconcileLoop() {
 			return
 		case <-n.reconcile.c:
 		case <-retry.C:
-			if n.meta == nil || n.meta.state.Load() == nil || n.reconciled.Load() >= n.meta.state.Load().version {
-				continue
-			}
 		}
-		if !n.registered.Load() {
-			continue // metadata may be old until this broker leads or follows
+		// Metadata may be old until this broker leads or follows.
+		if !n.registered.Load() || n.reconciled.Load() >= n.meta.state.Load().version {
+			continue
 		}
 		err := n.reconcileOnce()
 		if errors.Is(err, mqerr.ErrCorruptLog) {
@@ -205,10 +203,11 @@ func (n *Node) reconcileOnce() error {
 
 const removeTimeout = 30 * time.Second
 
-// removeReplica stops a replica for good and frees its disk. What a crash
-// leaves of it is an orphan at the next start.
+// removeReplica stops a replica for good and frees its disk. While that does not
+// succeed the replica stays known, to be removed again; what a crash leaves of it
+// is an orphan at the next start.
 func (n *Node) removeReplica(r *replica) error {
-	n.forget(r)
+	r.stop()
 	p, isPartition := r.machine.app.(*partition)
 	if isPartition {
 		p.readers.wake()
@@ -220,10 +219,10 @@ func (n *Node) removeReplica(r *replica) error {
 	if err := n.removeData(r.id); err != nil {
 		return err
 	}
-	n.unsaved.Add(-r.unsaved.Swap(0))
 	if isPartition {
 		p.resized(0)
 	}
+	n.forget(r)
 	return nil
 }
 

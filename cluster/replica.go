@@ -34,9 +34,10 @@ type replica struct {
 	swept   atomic.Bool // under the sweep loop's care
 	lone    bool        // the only voter
 
-	index   atomic.Uint64 // newest index applied
-	unsaved atomic.Int64  // bytes applied since the last raft snapshot
-	savedAt atomic.Int64  // when, ms
+	index    atomic.Uint64 // newest index applied
+	unsaved  atomic.Int64  // bytes applied since the last raft snapshot
+	savedAt  atomic.Int64  // when, ms
+	failedAt atomic.Int64  // when the last try at one failed, ms
 }
 
 // leadership is what this replica knows of its shard's leader. self is true on
@@ -149,7 +150,6 @@ func (r *replica) applied(index uint64, size int) {
 	if index > 0 {
 		r.index.Store(index)
 	}
-	r.node.unsaved.Add(int64(size))
 	if r.unsaved.Add(int64(size)) > r.node.cfg.SnapshotBytes {
 		r.node.snapshots.nudge()
 	}

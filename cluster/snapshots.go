@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -15,7 +16,8 @@ import (
 const (
 	snapshotAge     = 10 * time.Minute // a shard written since is covered after so long
 	snapshotTimeout = time.Minute
-	snapshotBatch   = 8 // in one pass
+	snapshotRetry   = 10 * time.Second // after a failure, others come first
+	snapshotBatch   = 8                // in one pass
 )
 
 // snapshotLoop cuts raft logs. It has a loop of its own since a slow disk can
@@ -32,8 +34,11 @@ func (n *Node) snapshotLoop() {
 		}
 		for range snapshotBatch {
 			r := n.nextSnapshot()
-			if r == nil || !n.saveSnapshot(r) {
+			if r == nil {
 				break
+			}
+			if err := n.saveSnapshot(r); err != nil && n.closing.Err() == nil {
+				n.log.Warn("raft log was not cut", "replica", r.name, "error", err)
 			}
 		}
 	}
@@ -41,42 +46,49 @@ func (n *Node) snapshotLoop() {
 
 // nextSnapshot picks the shard with most raft log, if it or all together are
 // over their budget, or else one that has waited long.
+//
+// A leader that does not serve yet has to wait: only when its barrier is applied
+// is it sure that no command of a newer version is ahead, which would park it. A
+// snapshot that raft took behind such a command would drop the command.
 func (n *Node) nextSnapshot() *replica {
 	var most, old *replica
-	stale := n.now().Add(-snapshotAge).UnixMilli()
+	var total int64
+	now := n.now()
+	stale, failed := now.Add(-snapshotAge).UnixMilli(), now.Add(-snapshotRetry).UnixMilli()
 	n.eachReplica(func(r *replica) {
-		if r.machine.parked.Load() || r.unsaved.Load() == 0 {
+		unsaved := r.unsaved.Load()
+		total += unsaved
+		l := r.lead.Load()
+		if unsaved == 0 || r.stopped.Load() || r.machine.parked.Load() || l == nil || l.self && !l.serving || r.failedAt.Load() > failed {
 			return
 		}
-		if most == nil || r.unsaved.Load() > most.unsaved.Load() {
+		if most == nil || unsaved > most.unsaved.Load() {
 			most = r
 		}
 		if r.savedAt.Load() < stale && (old == nil || r.savedAt.Load() < old.savedAt.Load()) {
 			old = r
 		}
 	})
-	if most != nil && (most.unsaved.Load() > n.cfg.SnapshotBytes || n.unsaved.Load() > n.cfg.SnapshotTotalBytes) {
+	if most != nil && (most.unsaved.Load() > n.cfg.SnapshotBytes || total > n.cfg.SnapshotTotalBytes) {
 		return most
 	}
 	return old
 }
 
-func (n *Node) saveSnapshot(r *replica) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), snapshotTimeout)
+// saveSnapshot cuts the raft log of a replica at what is applied now.
+func (n *Node) saveSnapshot(r *replica) error {
+	ctx, cancel := context.WithTimeout(n.closing, snapshotTimeout)
 	defer cancel()
-	stop := context.AfterFunc(n.closing, cancel)
-	defer stop()
 	covered := r.unsaved.Load()
 	_, err := n.host.SyncRequestSnapshot(ctx, r.id.Shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true})
-	r.savedAt.Store(n.now().UnixMilli())
-	if err != nil {
-		if n.closing.Err() == nil {
-			n.log.Warn("raft log was not cut", "replica", r.name, "error", err)
-		}
-		return false
+	now := n.now().UnixMilli()
+	// Rejected means that nothing was applied since the last one.
+	if err != nil && !errors.Is(err, dragonboat.ErrRejected) {
+		r.failedAt.Store(now)
+		return err
 	}
+	r.savedAt.Store(now)
 	r.unsaved.Add(-covered)
-	n.unsaved.Add(-covered)
 	n.stats.snapshots.Add(1)
-	return true
+	return nil
 }

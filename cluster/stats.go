@@ -65,13 +65,14 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		LeaderChanges: n.stats.leaderChanges.Load(), RaftSnapshots: n.stats.snapshots.Load(),
 		ProduceRefused: n.stats.refused.Load(), InFlightBytes: n.inflight.used.Load(),
-		UnsavedLogBytes: n.unsaved.Load(), HeldBytes: n.held.Load(), Fenced: n.fenced(),
+		HeldBytes: n.held.Load(), Fenced: n.fenced(),
 		Storage: n.store.Metrics(),
 	}
 	if !n.inMemory() {
 		s.DiskFreeBytes, s.DiskFreeKnown = n.diskFree()
 	}
 	n.eachReplica(func(r *replica) {
+		s.UnsavedLogBytes += r.unsaved.Load()
 		p, ok := r.machine.app.(*partition)
 		if !ok {
 			return

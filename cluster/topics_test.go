@@ -90,7 +90,8 @@ func TestATopicIsMadeChangedAndDeleted(t *testing.T) {
 	}
 
 	altered, err := n.AlterTopic(t.Context(), &api.AlterTopicRequest{
-		Name: "b", Set: map[string]string{topic.MaxMessageBytes: "2000"}, Reset: []string{topic.RetentionBytes}})
+		Name: "b", Set: map[string]string{topic.MaxMessageBytes: "2000"}, Reset: []string{topic.RetentionBytes},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +383,8 @@ func TestTopicsComeAndGoWhileUsed(t *testing.T) {
 			for ctx.Err() == nil {
 				_, _ = produce(timeout(t), n, "t", 0, makeBatch(t, "x"))
 				_, _ = n.Fetch(ctx, &api.FetchRequest{MaxWait: 5 * time.Millisecond, MinBytes: 1, Partitions: []api.FetchPartition{{
-					TopicPartition: api.TopicPartition{Topic: "t"}, Offset: 1000, LeaderEpoch: api.NoEpoch}}})
+					TopicPartition: api.TopicPartition{Topic: "t"}, Offset: 1000, LeaderEpoch: api.NoEpoch,
+				}}})
 				n.Stats()
 			}
 		})
@@ -398,4 +400,33 @@ func TestTopicsComeAndGoWhileUsed(t *testing.T) {
 	if s := n.Stats(); s.HeldBytes != 0 || len(s.Partitions) != 0 {
 		t.Errorf("after all topics are gone: %+v", s)
 	}
+}
+
+func TestADeletionIsNotAnsweredBeforeTheFilesAreGone(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 1, nil)
+	mustProduce(t, n, "t", 0, "x")
+	id := n.shardOf(t, "t", 0)
+	release := n.stall(t, "t", 0)
+	n.Produce(t.Context(), &api.ProduceRequest{Acks: api.AcksNone, Partitions: []api.ProducePartition{{
+		TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, "y"),
+	}}}, func(*api.ProduceResponse, error) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	answer := make(chan error, 1)
+	go func() {
+		_, err := n.DeleteTopic(ctx, &api.DeleteTopicRequest{Name: "t"})
+		answer <- err
+	}()
+	waitFor(t, "the topic to go", func() bool { return len(n.topicNames(t)) == 0 })
+	cancel()
+	if err := <-answer; !mqerr.OutcomeUnknown(err) || !errors.Is(err, context.Canceled) {
+		t.Errorf("its replica is held up: %v", err)
+	}
+	if stored, _ := n.traces(t, id); !stored {
+		t.Error("the records are gone while their replica is held up")
+	}
+	release()
+	waitFor(t, "the files to go", func() bool { stored, logged := n.traces(t, id); return !stored && !logged })
+	waitFor(t, "the memory to be free", func() bool { return n.Stats().HeldBytes == 0 })
 }
