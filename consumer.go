@@ -35,6 +35,9 @@ import (
 // and comes again with each attempt to read until a Seek or a Pause of that
 // partition. Other partitions are not affected.
 //
+// Records belong to the caller. Those that were fetched together share memory,
+// so a record that is kept for long should be copied.
+//
 // All methods are safe for concurrent use. After Close they return ErrClosed.
 type Consumer struct {
 	cfg     ConsumerConfig

@@ -10,8 +10,7 @@ import (
 
 // Handler is called by Consumer.Run for each record, one at a time. When it
 // returns nil, the record is finished; an error stops Run, and the record comes
-// again. ctx ends with Run's, with Close, and when the record's partition is
-// lost. The record belongs to the handler.
+// again. ctx ends with Run's and with Close. The record belongs to the handler.
 type Handler interface {
 	Handle(ctx context.Context, r *Record) error
 }
