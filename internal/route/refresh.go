@@ -160,12 +160,16 @@ func (r *Router) refresh() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.announceLocked()
+	failedBefore := r.mu.err != nil
 	r.refreshedLocked(serving, err)
 	if err != nil {
-		if r.ctx.Err() == nil {
-			r.cfg.Logger.Warn("metadata refresh failed", "err", err)
+		if !failedBefore && r.ctx.Err() == nil {
+			r.cfg.Logger.Warn("no broker answers", "err", err)
 		}
 		return
+	}
+	if failedBefore {
+		r.cfg.Logger.Info("a broker answers again", "addr", addr)
 	}
 	r.mu.fresh, r.mu.good = serving, addr
 	r.mu.brokers = map[int32]api.BrokerInfo{}
