@@ -9,6 +9,7 @@ import (
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
+	"github.com/raftmq/mq/storage"
 )
 
 const (
@@ -133,7 +134,8 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) api.F
 	if p.Offset == st.End || room <= 0 && !first {
 		return res
 	}
-	batches, _, err := f.part.log.Read(nil, p.Offset, max(room, 1))
+	room = max(room, 1)
+	batches, _, err := f.part.log.Read(make([]byte, 0, min(room, sizeFrom(st, p.Offset))), p.Offset, room)
 	switch {
 	case errors.Is(err, mqerr.ErrOffsetOutOfRange):
 		st = f.part.log.State()
@@ -153,6 +155,16 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) api.F
 		res.LastStableOffset = res.HighWatermark
 	}
 	return res
+}
+
+// sizeFrom estimates the bytes from an offset to the end of a log, so that a
+// buffer need not grow while it is filled.
+func sizeFrom(st storage.State, offset int64) int {
+	if offset < st.Start || offset >= st.End {
+		return 0
+	}
+	average := float64(st.Bytes) / float64(st.End-st.Start)
+	return int(average*float64(st.End-offset)*1.1) + 1<<10
 }
 
 // countFetched counts records by the batches' headers.

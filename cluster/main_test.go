@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/raftmq/mq/internal/api"
 )
 
 // childRole tells a copy of the test's program what to do in a process of its own.
@@ -19,7 +21,7 @@ const childRole = "MQ_CLUSTER_TEST_ROLE"
 // that every goroutine has ended.
 func TestMain(m *testing.M) {
 	if role := os.Getenv(childRole); role != "" {
-		if err := roles[role](os.Args[1]); err != nil {
+		if err := hold(role, os.Args[1]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -28,18 +30,29 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// roles are what another process can be: each works on a data directory, says
-// when it is there and stays until its input ends or it is killed.
-var roles = map[string]func(dir string) error{
-	"hold": func(dir string) error {
-		n, err := Open(context.Background(), Config{Dir: dir})
-		if err != nil {
+// hold is the role "hold": it opens a data directory, says that it is there and
+// stays until its input ends or it is killed. "hold N" also makes topic t with N
+// partitions and writes to each.
+func hold(role, dir string) error {
+	ctx := context.Background()
+	n, err := Open(ctx, Config{Dir: dir})
+	if err != nil {
+		return err
+	}
+	var partitions int32
+	if _, err := fmt.Sscanf(role, "hold %d", &partitions); err == nil {
+		if _, err := n.CreateTopic(ctx, &api.CreateTopicRequest{Name: "t", Partitions: partitions}); err != nil {
 			return err
 		}
-		fmt.Println("ready")
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		return n.Close()
-	},
+		for i := range 10 * partitions {
+			if _, err := produce(ctx, n, "t", i%partitions, makeBatchOf([]string{fmt.Sprint(i)})); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return n.Close()
 }
 
 // inAnotherProcess starts a role and returns when it is there. stop lets it end
