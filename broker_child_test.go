@@ -33,14 +33,34 @@ func childMain(role string) int {
 		err = childBroker()
 	case "quiet":
 		err = childQuiet()
+	case "read":
+		err = childRead()
 	default:
 		err = fmt.Errorf("no such role: %q", role)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return 0
+	return exitCode(err)
+}
+
+// How such a process says what kind of error it ended with.
+const (
+	exitOther = 1 + iota
+	exitDirInUse
+	exitCorruptLog
+)
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, mq.ErrDirInUse):
+		return exitDirInUse
+	case errors.Is(err, mq.ErrCorruptLog):
+		return exitCorruptLog
+	}
+	return exitOther
 }
 
 // childBroker serves until stdin ends and prints its address when it does.
@@ -75,8 +95,8 @@ func startChild(t testing.TB, dir, listen string) *childProcess {
 	return c
 }
 
-// tryChild is startChild whose broker may refuse to open: the error then holds
-// what the process printed.
+// tryChild is startChild whose broker may refuse to open. The error is that of
+// the process then, an *exec.ExitError, with what it printed.
 func tryChild(t testing.TB, dir, listen string) (*childProcess, error) {
 	t.Helper()
 	c := &childProcess{cmd: exec.Command(os.Args[0]), stderr: &bytes.Buffer{}}
@@ -104,8 +124,7 @@ func tryChild(t testing.TB, dir, listen string) (*childProcess, error) {
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "serving ")
 	if err != nil || !ok {
-		c.ended()
-		return nil, fmt.Errorf("broker process: %v: %s", err, c.stderr)
+		return nil, fmt.Errorf("broker process: %w: %s", c.ended(), c.stderr)
 	}
 	c.addr = addr
 	return c, nil
@@ -152,6 +171,35 @@ func childQuiet() error {
 		if err := errors.Join(c.Close(), p.Close(), b.Close()); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// childRead opens a broker on a directory that may be damaged and prints the
+// values of topic t, one a line, if it gets that far.
+func childRead() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	b, err := mq.OpenBroker(ctx, mq.BrokerConfig{DataDir: os.Getenv(childDir), MinFreeBytes: -1})
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	defer b.Close()
+	ends, err := mq.NewAdmin(b).ListOffsets(ctx, "t", mq.StartLatest)
+	if err != nil {
+		return err
+	}
+	c, err := mq.NewConsumer(b, mq.ConsumerConfig{Topics: []string{"t"}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range ends[0].Offset {
+		r, err := c.Poll(ctx, 1)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%x\n", r[0].Value)
 	}
 	return nil
 }

@@ -288,3 +288,11 @@ func wantError(t testing.TB, err error, targets ...error) {
 		}
 	}
 }
+
+// soonest is a context for a call that is to fail, and would try until it ends.
+func soonest(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
