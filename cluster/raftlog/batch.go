@@ -22,8 +22,8 @@ type batch struct {
 	crcs []byte // checksums of the frames, in order
 	ops  []op
 
-	err  error
-	done chan struct{} // closed by the writer when the outcome is known
+	caller uint64        // a bit for the worker that waits, 0 for others
+	done   chan struct{} // closed by the writer when it is on stable storage and applied
 }
 
 // splice is a payload that belongs behind buf[:pos].
@@ -47,6 +47,25 @@ type op struct {
 }
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
+
+// batchFor is a batch with room for the updates.
+func batchFor(updates []pb.Update) *batch {
+	const frame = 64 // about what an entry takes besides its payload
+	n, entries := 0, 0
+	for i := range updates {
+		n += 2 * frame
+		entries += len(updates[i].EntriesToSave)
+		for k := range updates[i].EntriesToSave {
+			if size := len(updates[i].EntriesToSave[k].Cmd); size < spliceBytes {
+				n += size
+			}
+		}
+	}
+	b := newBatch()
+	b.buf = make([]byte, 0, n+entries*frame)
+	b.crcs = make([]byte, 0, 4*(entries+2*len(updates)))
+	return b
+}
 
 // begin starts a frame and returns where it starts in buf.
 func (b *batch) begin(k kind, id nodeID) int {

@@ -19,3 +19,10 @@ func fixFrame(b []byte) []byte {
 	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	return b
 }
+
+// Waiting is how many calls wait for the writer to take them.
+func (l *Log) Waiting() int {
+	l.queue.Lock()
+	defer l.queue.Unlock()
+	return len(l.queue.batches)
+}

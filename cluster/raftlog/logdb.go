@@ -62,7 +62,7 @@ func (l *Log) GetBootstrapInfo(shardID, replicaID uint64) (pb.Bootstrap, error) 
 // storage, except a commit index that moved alone: nothing depends on it, since
 // a replica learns it again, so it is written with the next commit and costs no
 // sync.
-func (l *Log) SaveRaftState(updates []pb.Update, _ uint64) error {
+func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 	if err := l.Err(); err != nil {
 		return l.hold(err)
 	}
@@ -74,7 +74,8 @@ func (l *Log) SaveRaftState(updates []pb.Update, _ uint64) error {
 		l.touch()
 		return nil
 	}
-	b := newBatch()
+	b := batchFor(updates)
+	b.caller = 1 << (worker % 64)
 	for i := range updates {
 		u := &updates[i]
 		id := nodeID{u.ShardID, u.ReplicaID}

@@ -190,12 +190,13 @@ type hostConfig struct {
 	dir     string
 	log     *raftlog.Options // nil for the stock store
 	workers uint64
+	rtt     uint64
 }
 
 func startHost(t testing.TB, c hostConfig) *host {
 	t.Helper()
 	nhc := config.NodeHostConfig{
-		NodeHostDir: c.dir, RaftAddress: c.addr, RTTMillisecond: 2,
+		NodeHostDir: c.dir, RaftAddress: c.addr, RTTMillisecond: max(c.rtt, 2),
 		Expert: config.ExpertConfig{
 			TransportFactory: factory{c.net},
 			Engine:           config.EngineConfig{ExecShards: max(c.workers, 1), CommitShards: 1, ApplyShards: 2, SnapshotShards: 2, CloseShards: 1},
@@ -225,7 +226,7 @@ func (h *host) startShard(t testing.TB, shard, replica uint64, members map[uint6
 	t.Helper()
 	err := h.StartOnDiskReplica(members, false, func(uint64, uint64) sm.IOnDiskStateMachine {
 		return &sum{disk: disk}
-	}, config.Config{ShardID: shard, ReplicaID: replica, ElectionRTT: 10, HeartbeatRTT: 1, CheckQuorum: true, PreVote: true})
+	}, config.Config{ShardID: shard, ReplicaID: replica, ElectionRTT: 50, HeartbeatRTT: 5, CheckQuorum: true, PreVote: true})
 	if err != nil {
 		t.Fatal(err)
 	}

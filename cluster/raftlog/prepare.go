@@ -115,11 +115,14 @@ func (p *preparer) retire(segments []*segment) {
 // stays full. It returns false when ctx ends or the log is broken.
 func (p *preparer) insist(ctx context.Context, number uint64, size int64) bool {
 	for {
-		s, err := p.enough(p.spare, number, size)
+		s, err := p.enough(ctx, p.spare, number, size)
 		p.spare = s
 		if err == nil {
 			p.full.Store(false)
 			return true
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 		if !isDiskFull(err) {
 			p.fail(fmt.Errorf("raftlog: prepare segment %d: %w", number, err))
@@ -137,14 +140,14 @@ func (p *preparer) insist(ctx context.Context, number uint64, size int64) bool {
 
 // enough returns s, open for writing, or if that is nil or too small a segment
 // in its place. When that fails, s is gone.
-func (p *preparer) enough(s *segment, number uint64, size int64) (*segment, error) {
+func (p *preparer) enough(ctx context.Context, s *segment, number uint64, size int64) (*segment, error) {
 	if s != nil && s.size < size {
 		s.closeFiles()
 		p.forget(s)
 		s = nil
 	}
 	if s == nil {
-		return p.prepare(number, size)
+		return p.prepare(ctx, number, size)
 	}
 	if s.w == nil {
 		if err := s.writable(); err != nil {
@@ -163,7 +166,7 @@ func isDiskFull(err error) bool {
 
 // prepare makes a segment: first under a name that recovery throws away, with
 // size and header on stable storage before it gets its own.
-func (p *preparer) prepare(number uint64, size int64) (*segment, error) {
+func (p *preparer) prepare(ctx context.Context, number uint64, size int64) (*segment, error) {
 	size = max(size, minSegmentBytes)
 	if size > maxSegmentBytes {
 		return nil, fmt.Errorf("raftlog: a segment of %d bytes is too large", size)
@@ -171,7 +174,7 @@ func (p *preparer) prepare(number uint64, size int64) (*segment, error) {
 	s := &segment{fs: p.fs, number: number, size: size, located: true}
 	s.path = p.fs.PathJoin(p.dir, segmentName(number))
 	tmp := p.fs.PathJoin(p.dir, fmt.Sprintf("%010d.tmp", number))
-	f, err := p.blank(tmp, size)
+	f, err := p.blank(ctx, tmp, size)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +204,7 @@ func (p *preparer) prepare(number uint64, size int64) (*segment, error) {
 
 // blank gives a file of size bytes under the name tmp, open for writing: a
 // retired one or a new one full of zeros.
-func (p *preparer) blank(tmp string, size int64) (vfs.File, error) {
+func (p *preparer) blank(ctx context.Context, tmp string, size int64) (vfs.File, error) {
 	if old := p.recycle(size); old != nil {
 		f, err := p.fs.ReuseForWrite(old.path, tmp)
 		if err != nil {
@@ -224,7 +227,7 @@ func (p *preparer) blank(tmp string, size int64) (vfs.File, error) {
 	p.bytes.Add(size)
 	p.files.Add(1)
 	if err = reserve(f, size); err == nil {
-		err = zero(f, size)
+		err = zero(ctx, f, size)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -237,9 +240,12 @@ func (p *preparer) blank(tmp string, size int64) (vfs.File, error) {
 
 // zero writes size zeros. It syncs as it goes, because one sync of everything
 // at the end would hold up those of the writer.
-func zero(f vfs.File, size int64) error {
+func zero(ctx context.Context, f vfs.File, size int64) error {
 	b := make([]byte, min(zeroChunk, size))
 	for off := int64(0); off < size; off += int64(len(b)) {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		b = b[:min(int64(len(b)), size-off)]
 		if _, err := f.WriteAt(b, off); err != nil {
 			return err

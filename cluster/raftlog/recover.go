@@ -239,7 +239,7 @@ func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment) error {
 		return l.sync()
 	}
 	cp, idle, live := l.inventory()
-	next, err := l.prep.enough(spare, s.number+1, max(min(2*s.size, l.opts.SegmentBytes), roomFor(cp, 0)))
+	next, err := l.prep.enough(l.ctx, spare, s.number+1, max(min(2*s.size, l.opts.SegmentBytes), roomFor(cp, 0)))
 	if err != nil {
 		return fmt.Errorf("raftlog: prepare segment %d: %w", s.number+1, diskFull(err))
 	}
@@ -304,7 +304,7 @@ func (l *Log) create(files map[uint64]*segment) error {
 	}
 	l.prep.log = l.id
 	l.prep.retire(left)
-	s, err := l.prep.prepare(1, min(firstSegmentBytes, l.opts.SegmentBytes))
+	s, err := l.prep.prepare(l.ctx, 1, min(firstSegmentBytes, l.opts.SegmentBytes))
 	if err != nil {
 		return fmt.Errorf("raftlog: prepare segment 1: %w", diskFull(err))
 	}

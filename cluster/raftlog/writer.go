@@ -3,6 +3,8 @@ package raftlog
 import (
 	"fmt"
 	"hash/crc32"
+	"runtime"
+	"time"
 )
 
 // tail is where the log goes on. It belongs to the writer.
@@ -15,6 +17,9 @@ type tail struct {
 
 	facts []*batch // taken from the index, to be written with the next group
 	buf   []byte
+
+	callers [2]uint64     // who was served by the last two groups, a bit for each
+	took    time.Duration // the last sync
 }
 
 // write is the writer: it puts everything that waits into one group, syncs it
@@ -24,7 +29,7 @@ func (l *Log) write() {
 	for {
 		select {
 		case <-l.wake:
-			if err := l.commit(l.take()); err != nil {
+			if err := l.commit(l.gather()); err != nil {
 				l.fail(err)
 				return
 			}
@@ -41,6 +46,38 @@ func (l *Log) write() {
 			return
 		}
 	}
+}
+
+// gather takes what waits. The callers of the last groups are likely to come
+// back at once, and those that come during a sync would go on taking turns with
+// those it serves, half of them in each. So it lets them run for a moment
+// before it takes what there is; a caller that is alone does not wait.
+func (l *Log) gather() []*batch {
+	t := &l.tail
+	want := t.callers[0] | t.callers[1]
+	have := l.waiting()
+	if have != 0 && have&want != want {
+		start := l.opts.Clock.Now()
+		for range 64 {
+			runtime.Gosched()
+			if have = l.waiting(); have&want == want || l.opts.Clock.Now().Sub(start) > t.took {
+				break
+			}
+		}
+	}
+	b := l.take()
+	t.callers[0], t.callers[1] = t.callers[1], have
+	return b
+}
+
+// waiting are the callers whose batches wait, a bit for each.
+func (l *Log) waiting() (callers uint64) {
+	l.queue.Lock()
+	defer l.queue.Unlock()
+	for _, b := range l.queue.batches {
+		callers |= b.caller
+	}
+	return callers
 }
 
 func (l *Log) take() []*batch {
@@ -181,9 +218,11 @@ func (t *tail) writeAt(b []byte) error {
 func (l *Log) sync() error {
 	t := &l.tail
 	l.counters.syncs.Add(1)
+	start := l.opts.Clock.Now()
 	if err := datasync(t.seg.w); err != nil {
 		return fmt.Errorf("raftlog: sync %s: %w", t.seg.path, err)
 	}
+	t.took = l.opts.Clock.Now().Sub(start)
 	t.synced = t.off
 	return nil
 }
