@@ -13,6 +13,13 @@ import (
 // as much as copying this many bytes.
 const spliceBytes = 16 << 10
 
+// maxBatchBytes bounds what one call writes, and maxGroupBytes when a group
+// takes no further batch. The library bounds a message at 64 MiB.
+const (
+	maxBatchBytes = 1 << 30
+	maxGroupBytes = 64 << 20
+)
+
 // batch is what one caller hands to the writer: encoded frames, and the same as
 // operations on the index, to be applied once the frames are on stable storage.
 type batch struct {

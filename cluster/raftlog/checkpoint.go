@@ -114,9 +114,9 @@ func (r *reader) inherited() *inherited {
 	return in
 }
 
-// inherit puts a replica of a checkpoint into the index. segments are the files
-// there are.
-func (x *index) inherit(id nodeID, in *inherited, segments map[uint64]*segment) error {
+// inherit puts a replica of the checkpoint of segment number into the index.
+// segments are the files there are.
+func (x *index) inherit(id nodeID, in *inherited, number uint64, segments map[uint64]*segment) error {
 	if x.replicas[id] != nil {
 		return fmt.Errorf("checkpoint has shard %d replica %d twice", id.shard, id.replica)
 	}
@@ -133,6 +133,9 @@ func (x *index) inherit(id nodeID, in *inherited, segments map[uint64]*segment) 
 		seg := segments[t.segment]
 		if seg == nil {
 			return &missingSegment{t.segment}
+		}
+		if t.segment >= number {
+			return fmt.Errorf("checkpoint names segment %d", t.segment)
 		}
 		r.runs = append(r.runs, run{seg: seg, first: t.first, last: next - 1})
 		seg.runs++

@@ -78,13 +78,16 @@ func (x *index) apply(o *op, seg *segment, base uint32) error {
 	case kindState:
 		r := x.at(o.id)
 		r.state, r.hasState = o.state, true
-	case kindSnapshot:
-		x.at(o.id).setSnapshot(o)
-	case kindInstall:
+	case kindSnapshot, kindInstall:
 		r := x.at(o.id)
-		r.setSnapshot(o)
-		x.dropFrom(r, 0)
-		r.last, r.removedTo = o.index, o.index
+		if o.index <= r.snapIndex { // a newer one came in between
+			return nil
+		}
+		r.snap, r.snapIndex = o.record, o.index
+		if o.kind == kindInstall {
+			x.dropFrom(r, 0)
+			r.last, r.removedTo = o.index, o.index
+		}
 	case kindBootstrap:
 		x.at(o.id).boot = o.record
 	case kindRemoveTo:
@@ -102,8 +105,6 @@ func (x *index) apply(o *op, seg *segment, base uint32) error {
 	}
 	return nil
 }
-
-func (r *replica) setSnapshot(o *op) { r.snap, r.snapIndex = o.record, o.index }
 
 // append puts entries at the end of the replica's log, in place of those that
 // have the same indexes or higher ones.

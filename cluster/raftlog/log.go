@@ -53,17 +53,22 @@ type counters struct {
 	syncs, groups, bytes, carried, readBack atomic.Int64
 }
 
-// fail makes the log refuse everything from now on. The first error counts.
+// fail makes the log refuse everything from now on, and tells the owner. The
+// first error counts.
 func (l *Log) fail(err error) {
 	l.failOnce.Do(func() {
-		l.err = err
-		close(l.failed)
-		l.cancel()
+		l.refuse(err)
 		l.opts.Logger.Error("raft log failed, nothing is acknowledged any more", "err", err)
 		if l.opts.OnFailure != nil {
 			l.opts.OnFailure(err)
 		}
 	})
+}
+
+func (l *Log) refuse(err error) {
+	l.err = err
+	close(l.failed)
+	l.cancel()
 }
 
 // Err is why the log refuses to work, nil while it works.
@@ -92,7 +97,7 @@ func (l *Log) hold(err error) error {
 // with an error, like all that follow. A log that works is given up by it.
 func (l *Log) Release() {
 	l.releaseOnce.Do(func() { close(l.released) })
-	l.fail(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed))
+	l.failOnce.Do(func() { l.refuse(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed)) })
 }
 
 // submit hands b to the writer and waits until it is on stable storage and

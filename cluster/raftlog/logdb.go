@@ -89,6 +89,9 @@ func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 			b.addState(id, u.State)
 		}
 	}
+	if b.size > maxBatchBytes {
+		return fmt.Errorf("raftlog: updates take %d bytes, more than %d", b.size, maxBatchBytes)
+	}
 	if err := l.submit(b); err != nil {
 		return l.hold(err)
 	}
@@ -103,13 +106,16 @@ func (x *index) take(updates []pb.Update) (durable bool, err error) {
 	for i := range updates {
 		u := &updates[i]
 		r := x.replicas[nodeID{u.ShardID, u.ReplicaID}]
+		last, known := uint64(0), false
+		if r != nil {
+			last, known = r.last, r.last > 0 || len(r.runs) > 0
+		}
 		if !pb.IsEmptySnapshot(u.Snapshot) && (r == nil || u.Snapshot.Index > r.snapIndex) {
-			durable = true
-			r = nil // the entries follow the snapshot
+			durable, last, known = true, u.Snapshot.Index, true
 		}
 		if len(u.EntriesToSave) > 0 {
 			durable = true
-			if err := follows(r, u.EntriesToSave); err != nil {
+			if err := follow(u.EntriesToSave, last, known); err != nil {
 				return false, fmt.Errorf("raftlog: shard %d replica %d: %w", u.ShardID, u.ReplicaID, err)
 			}
 		}
@@ -130,16 +136,13 @@ func (x *index) take(updates []pb.Update) (durable bool, err error) {
 	return false, nil
 }
 
-// follows checks that entries have no gap and leave none behind the log of r.
-func follows(r *replica, entries []pb.Entry) error {
-	first := entries[0].Index
-	if r != nil && (r.last > 0 || len(r.runs) > 0) && first > r.last+1 {
-		return fmt.Errorf("entry %d does not follow entry %d", first, r.last)
-	}
+// follow checks that entries have no gap, and leave none behind the last one.
+func follow(entries []pb.Entry, last uint64, known bool) error {
 	for i := range entries {
-		if entries[i].Index != first+uint64(i) {
-			return fmt.Errorf("entry %d does not follow entry %d", entries[i].Index, first+uint64(i)-1)
+		if index := entries[i].Index; known && index > last+1 || i > 0 && index != last+1 {
+			return fmt.Errorf("entry %d does not follow entry %d", index, last)
 		}
+		last, known = entries[i].Index, true
 	}
 	return nil
 }

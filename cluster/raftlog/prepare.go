@@ -82,17 +82,21 @@ func (p *preparer) run(ctx context.Context, next uint64, size int64) {
 }
 
 // next takes the prepared segment, which holds at least n bytes. It returns nil
-// when ctx ends first.
-func (p *preparer) next(ctx context.Context, n int64) *segment {
+// when ctx ends or closing is closed first.
+func (p *preparer) next(ctx context.Context, closing <-chan struct{}, n int64) *segment {
 	select {
 	case p.want <- n:
 	case <-ctx.Done():
+		return nil
+	case <-closing:
 		return nil
 	}
 	select {
 	case s := <-p.give:
 		return s
 	case <-ctx.Done():
+		return nil
+	case <-closing:
 		return nil
 	}
 }

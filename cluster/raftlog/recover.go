@@ -113,40 +113,81 @@ func (l *Log) recover(files map[uint64]*segment) error {
 		numbers = append(numbers, n)
 	}
 	slices.Sort(numbers)
-	var unused []*segment // segments behind the tail: prepared, or begun and not finished
+	var unused []*segment // prepared, or begun and not finished
 	for _, n := range slices.Backward(numbers) {
 		s := files[n]
-		content, err := s.content()
+		w, frames, err := l.checkpointOf(s)
 		if err != nil {
 			return err
 		}
-		w := s.walk(content, l.id)
-		h, frames, ok, err := w.next()
-		if err != nil {
-			return err
-		}
-		if !ok {
-			// Anything that counts in here stands behind a checkpoint.
-			if _, found, err := w.vouched(); err != nil || found {
-				return firstOf(err, damaged(s.path, int64(w.off), "%s", w.bad))
-			}
+		if w == nil {
 			unused = append(unused, s)
 			continue
 		}
-		if h.flags&flagCheckpoint == 0 {
-			return damaged(s.path, int64(h.offset), "segment does not begin with a checkpoint")
+		if err := l.replay(s, w, frames, files); err != nil {
+			return err
+		}
+		if w.sealed { // the last of the unused ones may not be that
+			if err := l.checkUnused(unused); err != nil {
+				return err
+			}
 		}
 		for i, u := range slices.Backward(unused) {
 			if want := n + uint64(len(unused)-i); u.number != want {
 				return l.missing(want)
 			}
 		}
-		if err := l.replay(s, w, frames, files); err != nil {
-			return err
-		}
 		return l.resume(s, w, files)
 	}
+	if err := l.checkUnused(unused); err != nil {
+		return err
+	}
 	return l.create(files)
+}
+
+// checkpointOf returns the frames of the checkpoint that segment s begins with,
+// and a walker behind it; nil if there is none.
+func (l *Log) checkpointOf(s *segment) (*walker, []placed, error) {
+	// Most often it is the prepared segment, of which this is enough to see.
+	start := make([]byte, segmentHeaderSize+groupHeaderSize)
+	if err := s.readAt(start, 0); err != nil {
+		return nil, nil, err
+	}
+	if _, ok, err := groupAt(start, segmentHeaderSize, s.number, l.id); err != nil || !ok {
+		return nil, nil, err
+	}
+	content, err := s.content()
+	if err != nil {
+		return nil, nil, err
+	}
+	w := s.walk(content, l.id)
+	h, frames, ok, err := w.next()
+	if err != nil || !ok {
+		return nil, nil, err
+	}
+	if h.flags&flagCheckpoint == 0 {
+		return nil, nil, damaged(s.path, int64(h.offset), "segment does not begin with a checkpoint")
+	}
+	return w, frames, nil
+}
+
+// checkUnused looks for groups in segments without a readable checkpoint. What
+// counts in a segment stands behind its checkpoint, so there is none.
+func (l *Log) checkUnused(unused []*segment) error {
+	for _, s := range unused {
+		content, err := s.content()
+		if err != nil {
+			return err
+		}
+		w := s.walk(content, l.id)
+		if _, _, _, err := w.next(); err != nil {
+			return err
+		}
+		if _, found, err := w.vouched(); err != nil || found {
+			return firstOf(err, damaged(s.path, int64(w.off), "%s", w.bad))
+		}
+	}
+	return nil
 }
 
 // replay reads segment s into the index. frames are those of its checkpoint.
@@ -157,7 +198,7 @@ func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*s
 			err = errFrameBody
 		}
 		if err == nil {
-			err = l.index.inherit(o.id, o.inherited, files)
+			err = l.index.inherit(o.id, o.inherited, s.number, files)
 		}
 		if missing, ok := err.(*missingSegment); ok { //nolint:errorlint // made right there, never wrapped
 			return l.missing(missing.number)

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"runtime"
@@ -22,6 +23,9 @@ type tail struct {
 	took    time.Duration // the last sync
 }
 
+// errGaveUp says that the log ended while the writer waited for a segment.
+var errGaveUp = errors.New("raftlog: gave up waiting for a segment")
+
 // write is the writer: it puts everything that waits into one group, syncs it
 // once, and wakes those who waited.
 func (l *Log) write() {
@@ -30,11 +34,14 @@ func (l *Log) write() {
 		select {
 		case <-l.wake:
 			if err := l.commit(l.gather()); err != nil {
-				l.fail(err)
+				if !errors.Is(err, errGaveUp) {
+					l.fail(err)
+				}
 				return
 			}
 		case <-l.closing:
-			err := l.commit(l.take())
+			l.takeFacts()
+			err := l.commit(nil)
 			if err == nil {
 				err = l.finish()
 			}
@@ -80,10 +87,18 @@ func (l *Log) waiting() (callers uint64) {
 	return callers
 }
 
+// take takes what waits, or as much of it as one group should hold.
 func (l *Log) take() []*batch {
 	l.queue.Lock()
 	defer l.queue.Unlock()
 	b := l.queue.batches
+	for i, size := 0, 0; i < len(b); i++ {
+		if size += b[i].size; size > maxGroupBytes && i > 0 {
+			l.queue.batches = b[i:]
+			l.poke()
+			return b[:i:i]
+		}
+	}
 	l.queue.batches = nil
 	return b
 }
@@ -231,10 +246,9 @@ func (l *Log) sync() error {
 // room for a group with so many bytes of frames.
 func (l *Log) rotate(size int64) error {
 	cp, dead, live := l.inventory()
-	next := l.prep.next(l.ctx, roomFor(cp, size))
+	next := l.prep.next(l.ctx, l.closing, roomFor(cp, size))
 	if next == nil {
-		<-l.failed // nothing else ends ctx while somebody waits
-		return l.err
+		return errGaveUp
 	}
 	if err := l.sealTail(); err != nil {
 		return err
