@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"maps"
 	"math"
 	"time"
 
@@ -99,32 +98,34 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 		return err
 	}
 	defer closing(c, &err)
-	var ends map[mq.TopicPartition]int64 // nil: no end
-	var starts []mq.PartitionOffset      // nil: as opt.cfg says
+	var spans []span // none: as the config says
 	if opt.span != nil {
-		if start, ok := startOf(*opt.span); ok {
-			opt.cfg.Start = start
-		} else if starts, ends, err = resolve(ctx, mq.NewAdmin(c), opt.cfg, *opt.span); err != nil || len(starts) == 0 {
-			return err
-		}
-		if starts != nil {
+		// An offset that is not in the log would be left to the reset policy.
+		simple := !opt.span.HasTo && opt.span.From.Kind != offsets.Offset
+		if start, ok := startOf(opt.span.From); ok && simple {
+			opt.cfg.Start = start // and the topic need not exist yet
+		} else {
+			spans, err = resolve(ctx, mq.NewAdmin(c), opt.cfg.Topics[0], opt.cfg.Partitions, *opt.span)
+			if err != nil || len(spans) == 0 {
+				return err
+			}
 			opt.cfg.Partitions = nil
 		}
-		for _, s := range starts {
-			opt.cfg.Partitions = append(opt.cfg.Partitions, s.Partition)
-		}
+	}
+	for _, s := range spans {
+		opt.cfg.Partitions = append(opt.cfg.Partitions, s.partition)
 	}
 	consumer, err := mq.NewConsumer(c, opt.cfg)
 	if err != nil {
 		return err
 	}
-	for _, s := range starts {
-		tp := mq.TopicPartition{Topic: opt.cfg.Topics[0], Partition: s.Partition}
-		if err := consumer.Seek(ctx, mq.StartAt(s.Offset), tp); err != nil {
+	for _, s := range spans {
+		tp := mq.TopicPartition{Topic: opt.cfg.Topics[0], Partition: s.partition}
+		if err := consumer.Seek(ctx, mq.StartAt(s.seek), tp); err != nil {
 			return errors.Join(err, consumer.Close())
 		}
 	}
-	err = p.print(ctx, consumer, opt, ends)
+	err = p.print(ctx, consumer, opt, spans)
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Cause(ctx))) {
 		_ = consumer.Close() // the first error is the one that tells
 		return err
@@ -132,31 +133,34 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 	return consumer.Close()
 }
 
-// print writes records until ctx ends, the limit is reached, or every
-// partition has reached its end. What was written is committed.
-func (p *program) print(ctx context.Context, consumer *mq.Consumer, opt consumeOptions, ends map[mq.TopicPartition]int64) error {
+// print writes records until ctx ends, the limit is reached, or every span, if
+// there are any, is done. What was written is committed.
+func (p *program) print(ctx context.Context, consumer *mq.Consumer, opt consumeOptions, spans []span) error {
 	out := bufio.NewWriterSize(p.out, 256<<10)
-	open := maps.Clone(ends)
+	open := map[int32]span{}
+	for _, s := range spans {
+		open[s.partition] = s
+	}
 	left := opt.limit
 	if left == 0 {
 		left = math.MaxInt
 	}
 	var line []byte
 	var written []*mq.Record
-	for left > 0 && (ends == nil || len(open) > 0) {
+	for left > 0 && (len(spans) == 0 || len(open) > 0) {
 		records, err := consumer.Poll(ctx, min(pollRecords, left))
 		if err != nil {
 			return errors.Join(err, commitWritten(ctx, consumer, opt.cfg, written))
 		}
 		written = written[:0]
 		for _, r := range records {
-			tp := mq.TopicPartition{Topic: r.Topic, Partition: r.Partition}
-			if end, bounded := ends[tp]; bounded && r.Offset+1 >= end {
-				delete(open, tp)
-				consumer.Pause(tp)
-				if r.Offset >= end {
-					continue
-				}
+			s, isOpen := open[r.Partition]
+			if isOpen && r.Offset+1 >= s.to {
+				delete(open, s.partition)
+				consumer.Pause(mq.TopicPartition{Topic: r.Topic, Partition: r.Partition})
+			}
+			if len(spans) > 0 && (!isOpen || r.Offset < s.from || r.Offset >= s.to) {
+				continue
 			}
 			line = opt.format.Append(line[:0], r)
 			if _, err := out.Write(line); err != nil {

@@ -2,86 +2,82 @@ package main
 
 import (
 	"context"
+	"math"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/offsets"
 )
 
-// startOf is a range as a consumer's start, if it is that simple: no end, and
-// a beginning that needs no arithmetic.
-func startOf(r offsets.Range) (mq.Start, bool) {
-	from := r.From
+// span is what to print of a partition: records from an offset up to, and
+// without, another.
+type span struct {
+	partition int32
+	from, to  int64 // to is math.MaxInt64 when there is no end
+	seek      int64 // from, or the offset nearest to it that is in the log
+}
+
+// startOf is a point as the library's, if it needs no arithmetic.
+func startOf(p offsets.Point) (mq.Start, bool) {
 	switch {
-	case r.HasTo:
-	case from.Kind == offsets.Start && from.N == 0:
+	case p.Kind == offsets.Start && p.N == 0:
 		return mq.StartEarliest, true
-	case from.Kind == offsets.End && from.N == 0:
+	case p.Kind == offsets.End && p.N == 0:
 		return mq.StartLatest, true
-	case from.Kind == offsets.Offset:
-		return mq.StartAt(from.N), true
-	case from.Kind == offsets.Time:
-		return mq.StartAtTime(from.Time), true
+	case p.Kind == offsets.Offset:
+		return mq.StartAt(p.N), true
+	case p.Kind == offsets.Time:
+		return mq.StartAtTime(p.Time), true
 	}
 	return mq.Start{}, false
 }
 
-// resolve asks the brokers what a range means now: where to start in each
-// partition and, if it has an end, before which offset to stop. Partitions in
-// which such a range holds nothing are left out.
-func resolve(ctx context.Context, admin *mq.Admin, cfg mq.ConsumerConfig, r offsets.Range) ([]mq.PartitionOffset, map[mq.TopicPartition]int64, error) {
-	topic := cfg.Topics[0]
-	oldest, err := admin.ListOffsets(ctx, topic, mq.StartEarliest, cfg.Partitions...)
+// resolve asks the brokers what a range means now. An end is never behind what
+// is there, so that it is reached. Empty spans are left out.
+func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []int32, r offsets.Range) ([]span, error) {
+	oldest, err := admin.ListOffsets(ctx, topic, mq.StartEarliest, partitions...)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	newest, err := admin.ListOffsets(ctx, topic, mq.StartLatest, cfg.Partitions...)
+	newest, err := admin.ListOffsets(ctx, topic, mq.StartLatest, partitions...)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	from, err := place(ctx, admin, topic, r.From, oldest, newest, nil)
-	if err != nil || !r.HasTo {
-		return from, nil, err
-	}
-	to, err := place(ctx, admin, topic, r.To, oldest, newest, from)
-	if err != nil {
-		return nil, nil, err
-	}
-	var starts []mq.PartitionOffset
-	ends := map[mq.TopicPartition]int64{}
-	for i, f := range from {
-		end := min(to[i].Offset, newest[i].Offset) // what is not there yet is not waited for
-		if max(f.Offset, oldest[i].Offset) < end {
-			starts = append(starts, f)
-			ends[mq.TopicPartition{Topic: topic, Partition: f.Partition}] = end
-		}
-	}
-	return starts, ends, nil
-}
-
-// place turns a point into an offset for each partition. from is what Plus
-// counts from.
-func place(ctx context.Context, admin *mq.Admin, topic string, p offsets.Point, oldest, newest, from []mq.PartitionOffset) ([]mq.PartitionOffset, error) {
-	at := make([]mq.PartitionOffset, len(oldest))
+	var spans []span
 	for i := range oldest {
-		at[i].Partition = oldest[i].Partition
-		switch p.Kind {
-		case offsets.Start:
-			at[i].Offset = oldest[i].Offset + p.N
-		case offsets.End:
-			at[i].Offset = max(newest[i].Offset-p.N, oldest[i].Offset)
-		case offsets.Offset:
-			at[i].Offset = p.N
-		case offsets.Plus:
-			at[i].Offset = from[i].Offset + p.N
-		case offsets.Time:
-			found, err := admin.ListOffsets(ctx, topic, mq.StartAtTime(p.Time), oldest[i].Partition)
+		n, first, end := oldest[i].Partition, oldest[i].Offset, newest[i].Offset
+		place := func(p offsets.Point, from int64) (int64, error) {
+			switch p.Kind {
+			case offsets.Start:
+				return first + p.N, nil
+			case offsets.End:
+				return max(end-p.N, first), nil
+			case offsets.Plus:
+				return from + p.N, nil
+			case offsets.Time:
+				found, err := admin.ListOffsets(ctx, topic, mq.StartAtTime(p.Time), n)
+				if err == nil && found[0].Offset >= 0 {
+					return found[0].Offset, nil
+				}
+				return end, err // nothing is as young
+			default:
+				return p.N, nil
+			}
+		}
+		from, err := place(r.From, 0)
+		if err != nil {
+			return nil, err
+		}
+		s := span{partition: n, from: from, to: math.MaxInt64, seek: min(max(from, first), end)}
+		if r.HasTo {
+			to, err := place(r.To, from)
 			if err != nil {
 				return nil, err
 			}
-			if at[i].Offset = found[0].Offset; at[i].Offset < 0 { // nothing is as young
-				at[i].Offset = newest[i].Offset
-			}
+			s.to = min(to, end)
+		}
+		if s.seek < s.to {
+			spans = append(spans, s)
 		}
 	}
-	return at, nil
+	return spans, nil
 }

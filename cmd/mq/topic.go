@@ -192,8 +192,8 @@ func newTopicTrim(p *program) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			start, ok := startOf(r)
-			if !ok || start == mq.StartEarliest {
+			start, ok := startOf(r.From)
+			if !ok || r.HasTo || start == mq.StartEarliest {
 				return usage(fmt.Errorf("--to %s: want end, an offset or @TIME", to))
 			}
 			if err := p.confirm(yes, "delete all records of %s before %s", args[0], to); err != nil {

@@ -166,3 +166,23 @@ func TestExampleFilesLoad(t *testing.T) {
 		}
 	}
 }
+
+// Who looks for a setting finds it in the full example.
+func TestFullExampleNamesEveryKey(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../config/example-full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg := range []any{mq.BrokerConfig{}, mq.ClientConfig{}, mq.ProducerConfig{}, mq.ConsumerConfig{}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(cfg)) {
+			key := field.Tag.Get("yaml")
+			if key == "" {
+				t.Errorf("%T.%s has no YAML key", cfg, field.Name)
+			}
+			if key != "-" && !regexp.MustCompile(`\b`+key+`\b`).Match(text) {
+				t.Errorf("%T.%s: no %s in the full example", cfg, field.Name, key)
+			}
+		}
+	}
+}
