@@ -134,7 +134,7 @@ func TestReadersDuringCommitTrimRestoreClose(t *testing.T) {
 	loop("reader", read)
 	loop("reader", read)
 	loop("looker", look)
-	loop("syncer", l.Sync, func() error { return s.Reclaim(t.Context()) })
+	loop("syncer", l.Sync)
 	<-enough
 	must(t, s.Close())
 	all.Wait()

@@ -162,10 +162,8 @@ func (w *crashWorkload) run() {
 			w.sync(l.ID(), l.Sync)
 		case op < 94:
 			w.sync(crashKV, w.kv.Sync)
-		case op < 97:
-			w.restore(l, w.logs[w.rng.IntN(len(w.logs))])
 		default:
-			must(w.t, w.s.Reclaim(w.t.Context()))
+			w.restore(l, w.logs[w.rng.IntN(len(w.logs))])
 		}
 	}
 	must(w.t, w.s.Close())

@@ -24,7 +24,8 @@ type engineStats struct {
 }
 
 func openEngine(dir string, exists bool, o Options, stats *engineStats) (*pebble.DB, error) {
-	cache := pebble.NewCache(int64(o.CacheBytes))
+	// The engine takes memtables out of the cache's budget; two is normal.
+	cache := pebble.NewCache(int64(o.CacheBytes) + 2*int64(o.MemTableBytes))
 	defer cache.Unref()
 	po := &pebble.Options{
 		FS:                          engineFS{FS: o.FS, stats: stats, hook: o.OnFsync},
@@ -35,7 +36,6 @@ func openEngine(dir string, exists bool, o Options, stats *engineStats) (*pebble
 		MemTableStopWritesThreshold: 4,
 		L0StopWritesThreshold:       64,
 		MaxOpenFiles:                512,
-		FlushDelayDeleteRange:       max(o.FreeDelay, 0),
 		Logger:                      engineLogger{o.Logger},
 		EventListener:               listener(o.Logger, stats),
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
@@ -96,7 +96,7 @@ func checkBlobFiles(dir string, po *pebble.Options) error {
 func useBlobs(po *pebble.Options, on bool) {
 	policy := pebble.ValueSeparationPolicy{
 		Enabled:     on,
-		MinimumSize: 1 << 10,
+		MinimumSize: 128, // above the size of anything but batches and large pairs
 		// The engine rewrites values when a table refers to more blob files
 		// than this, for the sake of locality. Values are in append order and
 		// stay so: there is nothing to gain.
@@ -107,9 +107,13 @@ func useBlobs(po *pebble.Options, on bool) {
 		RewriteMinimumAge:  5 * time.Second,
 	}
 	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return policy }
-	// Cutting deleted ranges out of tables frees space without blobs. With
-	// them it spoils the engine's count of garbage in blob files.
+	// Without blobs, space is freed by cutting deleted ranges out of tables,
+	// once they are flushed. With them that spoils the engine's count of
+	// garbage in blob files, and the reclaimer sees to it.
 	po.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return !on }
+	if !on {
+		po.FlushDelayDeleteRange = 5 * time.Second
+	}
 }
 
 // nothingFlushed is the text of the error, not exported, by which the engine
@@ -209,4 +213,12 @@ func openError(err error) error {
 		return err
 	}
 	return damage(err)
+}
+
+// closeIter closes an iterator at the end of a function and lets *err be its
+// error unless there is one, which the iterator would repeat.
+func closeIter(it *pebble.Iterator, err *error) {
+	if closeErr := it.Close(); *err == nil {
+		*err = engineError(closeErr)
+	}
 }

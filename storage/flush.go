@@ -11,7 +11,7 @@ import (
 // flusher turns many wishes for a flush into few flushes of the database.
 type flusher struct {
 	mu            sync.Mutex
-	running, next *flushRun
+	running, next *flushRun // next waits for running to end
 }
 
 // flushRun is one flush that several callers wait for.
@@ -46,9 +46,7 @@ func (s *Store) flush() error {
 	run.err = s.flushNow()
 
 	f.mu.Lock()
-	if f.running == run {
-		f.running = nil
-	}
+	f.running = nil
 	f.mu.Unlock()
 	close(run.done)
 	return run.err
@@ -68,7 +66,7 @@ func (s *Store) flushNow() error {
 	select {
 	case <-done:
 		return nil
-	case <-s.closing:
+	case <-s.closing.Done():
 		return mqerr.ErrClosed
 	}
 }

@@ -14,9 +14,13 @@ const (
 	famPair     family = 'k'
 )
 
-// families lists all that a replica's key space can hold beside its meta key,
-// the reserved ones too, so that dropping a replica leaves nothing behind.
-var families = [...]family{'c', famData, famEpoch, 'g', famPair, famProducer, famTime, 'x'}
+// families lists what a key space can hold beside its state, by kind.
+func (k kind) families() []family {
+	if k == kindKV {
+		return []family{famPair}
+	}
+	return []family{famData, famEpoch, famProducer, famTime}
+}
 
 const (
 	replicaLen  = 2 + 8 + 8        // family, '/', shard, replica

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // KV is the key space of one metadata or group replica: ordered keys and
@@ -18,7 +20,10 @@ type KV struct {
 // opened before for the same replica is closed.
 func (s *Store) OpenKV(id ReplicaID) (*KV, error) {
 	kv := &KV{}
-	return kv, s.openSpace(&kv.Space, id, kindKV)
+	if err := s.openSpace(&kv.Space, id, kindKV); err != nil {
+		return nil, err
+	}
+	return kv, nil
 }
 
 // Get returns a copy of a key's value; ok is false when there is none.
@@ -69,8 +74,11 @@ func (kv *KV) NewBatch() *KVBatch {
 	return kb
 }
 
-// Set gives key a value. Both are copied.
+// Set gives key a value. Both are copied; together they must not exceed 64 MiB.
 func (kb *KVBatch) Set(key, value []byte) {
+	if kb.err == nil && len(key)+len(value) > maxValue {
+		kb.fail(fmt.Errorf("pair of %d bytes: %w", len(key)+len(value), mqerr.ErrRecordTooLarge))
+	}
 	if kb.err == nil {
 		kb.fail(kb.b.Set(pairKey(kb.kv.id, kb.base.gen, key), value, nil))
 	}

@@ -2,8 +2,8 @@ package storage
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -14,6 +14,7 @@ import (
 // many, the writer is one.
 type Log struct {
 	Space
+	damaged atomic.Pointer[damagedBatch]
 }
 
 // OpenLog opens the log of a replica; one never written is empty. It reads the
@@ -21,7 +22,10 @@ type Log struct {
 // opened before for the same replica is closed.
 func (s *Store) OpenLog(id ReplicaID) (*Log, error) {
 	l := &Log{}
-	return l, s.openSpace(&l.Space, id, kindLog)
+	if err := s.openSpace(&l.Space, id, kindLog); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // State is the log as the newest committed batch left it. It costs nothing.
@@ -40,7 +44,7 @@ func (l *Log) EpochEnd(epoch int32) (found int32, end int64, err error) {
 	if err != nil {
 		return NoEpoch, -1, err
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	if epoch < 0 || epoch > m.Epoch {
 		return NoEpoch, -1, nil
 	}
@@ -50,7 +54,10 @@ func (l *Log) EpochEnd(epoch int32) (found int32, end int64, err error) {
 		return epoch, m.End, nil
 	}
 	if !it.SeekGE(epochKey(l.id, m.gen, epoch+1)) {
-		return NoEpoch, -1, errors.Join(engineError(it.Error()), fmt.Errorf("storage: log %s: epoch %d has no start: %w", l.id, m.Epoch, mqerr.ErrCorruptLog))
+		if err := it.Error(); err != nil {
+			return NoEpoch, -1, engineError(err)
+		}
+		return NoEpoch, -1, fmt.Errorf("storage: log %s: epoch %d has no start: %w", l.id, m.Epoch, mqerr.ErrCorruptLog)
 	}
 	if _, end, err = decodeEpoch(it); err != nil {
 		return NoEpoch, -1, err

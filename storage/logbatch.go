@@ -11,6 +11,9 @@ import (
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
+// maxValue bounds a batch or pair, so that a snapshot's frames are bounded.
+const maxValue = 64 << 20
+
 // markStep is how many bytes lie between two marks of the sparse index.
 const markStep = 1 << 20
 
@@ -31,8 +34,8 @@ var errBatchUsed = errors.New("storage: batch is used up")
 // stagedBatch is what a Trim in the same LogBatch must know of an Append.
 type stagedBatch struct {
 	last, size int64
-	mark       int64 // max timestamp in the key of the mark set at it, else NoMark
-	marked     bool
+	marked     bool  // a mark of the sparse index stands at it
+	mark       int64 // the max timestamp in the mark's key
 }
 
 // NewBatch starts a batch on top of the newest committed one.
@@ -54,8 +57,8 @@ func (lb *LogBatch) State() State { return lb.next.State }
 // Append adds one record batch with the offsets first to last. first must not
 // be below State().End; a gap is legal. maxTimestamp is the largest timestamp
 // of its records and appendTime the time of appending, both in ms since 1970;
-// an appendTime smaller than one before counts as that one. batch is stored as
-// it is and copied.
+// an appendTime smaller than one before counts as that one. batch, of 64 MiB at
+// the most, is stored as it is and copied.
 func (lb *LogBatch) Append(batch []byte, first, last, maxTimestamp, appendTime int64) error {
 	if lb.err != nil {
 		return lb.err
@@ -64,6 +67,10 @@ func (lb *LogBatch) Append(batch []byte, first, last, maxTimestamp, appendTime i
 	if first < n.End || last < first || len(batch) == 0 {
 		lb.err = fmt.Errorf("storage: log %s: append of %d bytes at offsets %d to %d, end is %d: %w",
 			lb.l.id, len(batch), first, last, n.End, mqerr.ErrInvalidRecord)
+		return lb.err
+	}
+	if len(batch) > maxValue {
+		lb.err = fmt.Errorf("storage: log %s: append of %d bytes: %w", lb.l.id, len(batch), mqerr.ErrRecordTooLarge)
 		return lb.err
 	}
 	n.AppendTime = max(n.AppendTime, appendTime)

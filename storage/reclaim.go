@@ -1,94 +1,58 @@
 package storage
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
-// reclaimFloor is how much must have been deleted before Reclaim does anything.
-const reclaimFloor = 64 << 20
-
-// deletions remembers what was deleted since the last Reclaim.
-type deletions struct {
-	sync.Mutex
-	bytes      int64
-	start, end []byte // spans all deletions
+// reclaimer frees the disk space of what was deleted. The engine by itself
+// frees what it comes across while it sorts new data, which may be never in a
+// store with few writes.
+type reclaimer struct {
+	deleted atomic.Int64 // bytes of batches since the last pass
+	running atomic.Bool
+	pass    sync.WaitGroup // at most one goroutine, which ends with its pass or with Close
 }
 
-// add notes that about n bytes of batches between two data keys are deleted.
-func (d *deletions) add(start, end []byte, n int64) {
-	d.Lock()
-	defer d.Unlock()
-	d.bytes += n
-	if d.start == nil || bytes.Compare(start, d.start) < 0 {
-		d.start = start
+// noteDeleted counts deletions and, when they are worth it by now, starts a
+// pass: at twice what is gathered in memory and a tenth of the store. Batches
+// are in blob files, so a pass goes through keys and costs little beside what
+// it frees. The caller is inside the gate.
+func (s *Store) noteDeleted(bytes int64) {
+	r := &s.reclaim
+	if r.deleted.Add(bytes) < s.reclaimFloor || !s.blobs || !r.running.CompareAndSwap(false, true) {
+		return
 	}
-	if bytes.Compare(end, d.end) > 0 {
-		d.end = end
-	}
+	r.pass.Go(func() {
+		defer r.running.Store(false)
+		if err := s.reclaimPass(); err != nil && !errors.Is(err, mqerr.ErrClosed) {
+			s.log.Warn("storage: disk space was not reclaimed", "err", err)
+		}
+	})
 }
 
-// take empties d if at least floor bytes were deleted.
-func (d *deletions) take(floor int64) (start, end []byte, n int64) {
-	d.Lock()
-	defer d.Unlock()
-	if d.bytes < floor || d.start == nil {
-		return nil, nil, 0
-	}
-	start, end, n = d.start, d.end, d.bytes
-	d.bytes, d.start, d.end = 0, nil, nil
-	return start, end, n
-}
-
-// Reclaim frees the disk space of what Trim, Restore and Drop deleted, if that
-// is worth it by now: at least 64 MiB and a tenth of the store. Without it the
-// engine frees what it comes across while it sorts new data, which on a store
-// with few writes may be never. It goes through keys, not values, so it costs
-// little beside what it frees; with Options.DisableBlobs it leaves the matter
-// to the engine. Call it after each round of retention, from one goroutine.
-func (s *Store) Reclaim(ctx context.Context) error {
+func (s *Store) reclaimPass() error {
 	if err := s.gate.enter(); err != nil {
 		return err
 	}
 	defer s.gate.leave()
-	if !s.blobs {
+	m := s.db.Metrics()
+	live := m.Table.Local.LiveSize + m.BlobFiles.LiveSize
+	n := s.reclaim.deleted.Load()
+	if n < int64(live/10) {
 		return nil
 	}
-	pm := s.db.Metrics()
-	live := pm.Table.Local.LiveSize + pm.BlobFiles.LiveSize
-	start, end, n := s.deleted.take(max(reclaimFloor, int64(live/10)))
-	if n == 0 {
+	s.reclaim.deleted.Add(-n)
+	err := s.db.Compact(s.closing, []byte{byte(famData)}, []byte{byte(famData) + 1}, false)
+	if err == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // ends with this call
-		select {
-		case <-s.closing:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	if err := s.db.Compact(ctx, start, end, false); err != nil {
-		s.deleted.add(start, end, n)
-		if errors.Is(err, context.Canceled) && s.isClosing() {
-			return mqerr.ErrClosed
-		}
-		return fmt.Errorf("storage: reclaim: %w", engineError(err))
+	s.reclaim.deleted.Add(n)
+	if s.closing.Err() != nil {
+		return mqerr.ErrClosed
 	}
-	return nil
-}
-
-func (s *Store) isClosing() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
-	}
+	return engineError(err)
 }

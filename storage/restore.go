@@ -21,7 +21,7 @@ import (
 // in use and deletes the old. As all batches it is durable after the next
 // Sync. It ends with ErrStopped soon after stop is closed; a damaged stream
 // gives mqerr.ErrCorruptLog. There must be no other writer meanwhile.
-func (sp *Space) Restore(r io.Reader, stop <-chan struct{}) (err error) {
+func (sp *Space) Restore(r io.Reader, stop <-chan struct{}) error {
 	if !sp.restoring.CompareAndSwap(false, true) {
 		return fmt.Errorf("storage: restore %s: another restore is under way", sp.id)
 	}
@@ -105,7 +105,7 @@ func (rs *restore) flip(base, next *spaceMeta) error {
 	defer rs.sp.s.gate.leave()
 	b := rs.sp.s.db.NewBatch()
 	defer func() { _ = b.Close() }()
-	if err := deleteGeneration(b, rs.sp.id, base.gen); err != nil {
+	if err := deleteGeneration(b, rs.sp.kind, rs.sp.id, base.gen); err != nil {
 		return engineError(err)
 	}
 	return rs.sp.commit(b, base, next)
@@ -122,7 +122,7 @@ func (rs *restore) undo() error {
 	if !rs.begun || rs.sp.meta.Load().gen == rs.gen {
 		return nil
 	}
-	err := rs.batch(func(b *pebble.Batch) error { return deleteGeneration(b, rs.sp.id, rs.gen) })
+	err := rs.sp.write(func() error { return rs.sp.s.discard(rs.sp.kind, rs.sp.id, rs.gen) })
 	if errors.Is(err, mqerr.ErrClosed) {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (rs *restore) pairsInto(b *pebble.Batch, p []byte) error {
 	for len(p) > 0 {
 		f := family(p[0])
 		key, rest, ok := cutPrefixed(p[1:])
-		if !ok || !slices.Contains(families[:], f) {
+		if !ok || !slices.Contains(rs.sp.kind.families(), f) {
 			return fmt.Errorf("pair of family %q: %w", byte(f), mqerr.ErrCorruptLog)
 		}
 		value, rest, ok := cutPrefixed(rest)

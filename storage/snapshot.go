@@ -28,8 +28,8 @@ const (
 	framePairs = 'P' // pairs: family, uvarint-prefixed rest of key, uvarint-prefixed value
 	frameEnd   = 'E' // number of pairs, 8 bytes
 
-	frameTarget = 1 << 20   // a frame of pairs ends when it is this large
-	frameMax    = 256 << 20 // what a reader accepts
+	frameTarget = 1 << 20 // a frame of pairs ends when it is this large
+	frameMax    = frameTarget + maxValue + 64<<10
 )
 
 // Snapshot is a key space as it was at one moment. It costs little to take and
@@ -117,7 +117,7 @@ func (sn *Snapshot) WriteTo(w io.Writer, stop <-chan struct{}) error {
 		return err
 	}
 	var pairs uint64
-	for _, f := range families {
+	for _, f := range sn.sp.kind.families() {
 		for from := spaceKey(f, sn.sp.id, sn.meta.gen); from != nil; {
 			select {
 			case <-stop:
@@ -160,7 +160,7 @@ func (sn *Snapshot) gather(fw *frameWriter, f family, from []byte) (n uint64, ne
 	if err != nil {
 		return 0, nil, engineError(err)
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	for ok := it.First(); ok; ok = it.Next() {
 		if len(fw.buf) >= frameTarget {
 			return n, append([]byte(nil), it.Key()...), nil

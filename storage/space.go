@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,16 +46,8 @@ func (s *Store) openSpace(sp *Space, id ReplicaID, k kind) error {
 	if live.kind != k {
 		return fmt.Errorf("storage: open %s %s: it is a %s", k, id, live.kind)
 	}
-	if len(stale) > 0 {
-		err := s.writeBatch(func(b *pebble.Batch) error {
-			for _, gen := range stale {
-				if err := deleteGeneration(b, id, gen); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+	for _, gen := range stale {
+		if err := s.discard(k, id, gen); err != nil {
 			return fmt.Errorf("storage: open %s %s: %w", k, id, err)
 		}
 	}
@@ -78,7 +69,7 @@ func readMeta(r pebble.Reader, id ReplicaID, durable bool) (live *spaceMeta, sta
 	if err != nil {
 		return nil, nil, engineError(err)
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	for ok := it.First(); ok; ok = it.Next() {
 		if len(it.Key()) != spaceLen {
 			return nil, nil, fmt.Errorf("state key of %d bytes: %w", len(it.Key()), mqerr.ErrCorruptLog)
@@ -102,13 +93,27 @@ func readMeta(r pebble.Reader, id ReplicaID, durable bool) (live *spaceMeta, sta
 }
 
 // deleteGeneration adds the deletion of one generation to b.
-func deleteGeneration(b *pebble.Batch, id ReplicaID, gen uint64) error {
-	for _, f := range families {
+func deleteGeneration(b *pebble.Batch, k kind, id ReplicaID, gen uint64) error {
+	for _, f := range k.families() {
 		if err := b.DeleteRange(spaceKey(f, id, gen), after(spaceKey(f, id, gen)), nil); err != nil {
 			return err
 		}
 	}
 	return b.Delete(metaKey(id, gen), nil)
+}
+
+// discard deletes a generation that is not in use. The caller is inside the
+// gate.
+func (s *Store) discard(k kind, id ReplicaID, gen uint64) error {
+	size, err := s.db.EstimateDiskUsage(spaceKey(famData, id, gen), after(spaceKey(famData, id, gen)))
+	if err != nil {
+		return engineError(err)
+	}
+	if err := s.writeBatch(func(b *pebble.Batch) error { return deleteGeneration(b, k, id, gen) }); err != nil {
+		return err
+	}
+	s.noteDeleted(int64(size))
+	return nil
 }
 
 // enter guards each use; it must be followed by s.gate.leave unless it fails.
@@ -228,7 +233,7 @@ func (sp *Space) scan(f family, prefix []byte, fn func(key, value []byte) error)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	lower := append(spaceKey(f, sp.id, m.gen), prefix...)
 	it.SetBounds(lower, after(slices.Clone(lower)))
 	for ok := it.First(); ok; ok = it.Next() {
@@ -272,9 +277,9 @@ func (sp *Space) commit(b *pebble.Batch, base, next *spaceMeta) error {
 		sp.meta.Store(next)
 		switch {
 		case next.gen != base.gen:
-			sp.s.deleted.add(spaceKey(famData, sp.id, base.gen), after(spaceKey(famData, sp.id, base.gen)), base.written-base.freedBytes)
+			sp.s.noteDeleted(base.written - base.freedBytes)
 		case next.freed > base.freed:
-			sp.s.deleted.add(dataKey(sp.id, base.gen, base.freed), dataKey(sp.id, base.gen, next.freed), next.freedBytes-base.freedBytes)
+			sp.s.noteDeleted(next.freedBytes - base.freedBytes)
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,16 +24,13 @@ type Options struct {
 	// CacheBytes is the size of the block cache. Default 32 MiB.
 	CacheBytes int
 	// MemTableBytes is how much is gathered in memory before it is written to
-	// a file. Up to four of these can be held at once when the disk does not
-	// keep up; then commits wait. Default 32 MiB.
+	// a file. Two of these are held in normal times and four when the disk
+	// does not keep up, the cache giving way; then commits wait. Default 32 MiB.
 	MemTableBytes int
-	// DisableBlobs keeps large values inside the sorted tables instead of in
-	// files of their own. It can be changed from one opening to the next.
+	// DisableBlobs keeps batches inside the sorted tables instead of in files
+	// of their own. Then more is written, and the space of what is deleted is
+	// freed later. It can be changed from one opening to the next.
 	DisableBlobs bool
-	// FreeDelay is how long deleted data may wait for a flush of its own
-	// before its disk space is freed. Default 5s; negative waits for the next
-	// flush that comes anyway.
-	FreeDelay time.Duration
 	// OnFsync, if set, is told how long each fsync took. It is called on the
 	// engine's goroutines and must not block.
 	OnFsync func(time.Duration)
@@ -51,9 +49,6 @@ func (o Options) withDefaults() Options {
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 32 << 20
 	}
-	if o.FreeDelay == 0 {
-		o.FreeDelay = 5 * time.Second
-	}
 	return o
 }
 
@@ -68,7 +63,7 @@ func (o Options) validate() error {
 	return errors.Join(errs...)
 }
 
-// ReplicaID names a key space. Neither number is ever used again once dropped.
+// ReplicaID names a key space. Once dropped, the pair must not be used again.
 type ReplicaID struct {
 	Shard, Replica uint64
 }
@@ -81,15 +76,20 @@ func (id ReplicaID) String() string { return fmt.Sprintf("%d/%d", id.Shard, id.R
 // batches from one writer at a time. After Close everything answers
 // mqerr.ErrClosed.
 type Store struct {
-	db      *pebble.DB
-	gate    gate
-	closing chan struct{} // closed when Close begins; ends waits for flushes
-	flusher flusher
-	stats   engineStats
-	deleted deletions
-	blobs   bool
-	fs      FS
-	dir     string
+	db    *pebble.DB
+	gate  gate
+	stats engineStats
+	fs    FS
+	dir   string
+	log   *slog.Logger
+
+	flusher      flusher
+	reclaim      reclaimer
+	reclaimFloor int64
+	blobs        bool
+
+	closing context.Context // ends when Close begins; ends waits and passes
+	close   context.CancelFunc
 
 	closeOnce sync.Once
 	closeErr  error
@@ -109,7 +109,11 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	s := &Store{gate: newGate(), closing: make(chan struct{}), fs: o.FS, dir: dir, blobs: !o.DisableBlobs}
+	s := &Store{
+		gate: newGate(), fs: o.FS, dir: dir, log: o.Logger,
+		reclaimFloor: 2 * int64(o.MemTableBytes), blobs: !o.DisableBlobs,
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
 	s.mu.open = make(map[ReplicaID]*Space)
 	s.mu.snapshots = make(map[*Snapshot]struct{})
 	exists, err := checkManifest(o.FS, dir)
@@ -117,6 +121,7 @@ func Open(dir string, o Options) (*Store, error) {
 		s.db, err = openEngine(dir, exists, o, &s.stats)
 	}
 	if err != nil {
+		s.close()
 		return nil, fmt.Errorf("storage: open %s: %w", dir, err)
 	}
 	return s, nil
@@ -126,8 +131,9 @@ func Open(dir string, o Options) (*Store, error) {
 // waits for calls under way. A second Close returns what the first did.
 func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
-		close(s.closing)
+		s.close()
 		s.gate.close()
+		s.reclaim.pass.Wait()
 		s.mu.Lock()
 		snapshots := s.mu.snapshots
 		s.mu.snapshots = nil
@@ -150,7 +156,7 @@ func (s *Store) Close() error {
 }
 
 // Replicas lists the key spaces that hold anything, in order.
-func (s *Store) Replicas() ([]ReplicaID, error) {
+func (s *Store) Replicas() (ids []ReplicaID, err error) {
 	if err := s.gate.enter(); err != nil {
 		return nil, err
 	}
@@ -162,19 +168,14 @@ func (s *Store) Replicas() ([]ReplicaID, error) {
 	if err != nil {
 		return nil, engineError(err)
 	}
-	var ids []ReplicaID
+	defer closeIter(it, &err)
 	for ok := it.First(); ok; {
-		id, valid := replicaOf(it.Key())
-		if !valid {
-			ok = it.Next()
-			continue
+		id, ok2 := replicaOf(it.Key())
+		if !ok2 {
+			return nil, fmt.Errorf("storage: state key of %d bytes: %w", len(it.Key()), mqerr.ErrCorruptLog)
 		}
 		ids = append(ids, id)
-		next := after(replicaKey(famMeta, id))
-		ok = next != nil && it.SeekGE(next)
-	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		return nil, engineError(err)
+		ok = it.SeekGE(after(replicaKey(famMeta, id)))
 	}
 	return ids, nil
 }
@@ -194,7 +195,7 @@ func (s *Store) Drop(id ReplicaID) error {
 		return fmt.Errorf("storage: drop %s: %w", id, engineError(err))
 	}
 	err = s.writeBatch(func(b *pebble.Batch) error {
-		for _, f := range append(families[:], famMeta) {
+		for _, f := range append(kindLog.families(), famPair, famMeta) {
 			if err := b.DeleteRange(replicaKey(f, id), after(replicaKey(f, id)), nil); err != nil {
 				return err
 			}
@@ -202,7 +203,7 @@ func (s *Store) Drop(id ReplicaID) error {
 		return nil
 	})
 	if err == nil {
-		s.deleted.add(first, last, int64(size))
+		s.noteDeleted(int64(size))
 		err = s.flush()
 	}
 	if err != nil {

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"errors"
 	"slices"
 )
 
@@ -20,7 +19,7 @@ func (l *Log) OffsetForTimestamp(ts, from int64) (batch []byte, next int64, err 
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	from = max(from, m.Start)
 	if ts > m.MaxTimestamp {
 		return nil, m.End, nil
@@ -58,7 +57,7 @@ func (l *Log) OffsetForTimestamp(ts, from int64) (batch []byte, next int64, err 
 		if err != nil {
 			return nil, 0, err
 		}
-		v, err := b.value()
+		v, err := l.value(m, b)
 		if err != nil {
 			return nil, 0, err
 		}

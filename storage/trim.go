@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"errors"
 	"math"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -34,7 +33,7 @@ func (lb *LogBatch) trim(newStart int64) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer closeIter(it, &err)
 
 	cut, err := l.cutBelow(it, lb.base, point{n.Start, n.written - n.Bytes}, newStart)
 	if err != nil {
@@ -161,7 +160,7 @@ func (l *Log) TrimPoint(retentionBytes, olderThan int64) (start int64, err error
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, engineError(it.Close())) }()
+	defer closeIter(it, &err)
 	tooMuch := func(bytesBelow int64) bool { return retentionBytes >= 0 && m.written-bytesBelow > retentionBytes }
 	tooOld := func(appendTime int64) bool { return olderThan >= 0 && appendTime < olderThan }
 	p, err := l.advance(it, m, point{m.Start, m.written - m.Bytes},
@@ -173,7 +172,7 @@ func (l *Log) TrimPoint(retentionBytes, olderThan int64) (start int64, err error
 			if olderThan < 0 {
 				return false, nil
 			}
-			v, err := b.value()
+			v, err := l.value(m, b)
 			return tooOld(v.appendTime), err
 		})
 	return p.offset, err

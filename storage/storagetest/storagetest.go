@@ -45,7 +45,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (fs storage.FS, dir string)) {
 		{"a snapshot does not see later batches", testSnapshotIsAPoint},
 		{"a stopped or damaged restore changes nothing", testRestoreFails},
 		{"drop leaves nothing and closes the handle", testDrop},
-		{"reclaim gives back the space of what was dropped and trimmed", testReclaim},
+		{"the space of what was dropped and trimmed comes back", testReclaim},
 		{"opening again closes the handle before", testReopenedHandle},
 		{"everything is closed after close", testClosed},
 	} {
