@@ -71,7 +71,7 @@ func (n *Node) openHost() error {
 	return nil
 }
 
-// newHost is dragonboat.NewNodeHost without its panics. Some of them it answers
+// newHost is newCollectableHost without its panics. Some of them it answers
 // itself, by giving neither a host nor an error.
 func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
 	defer func() {
@@ -79,7 +79,7 @@ func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
 			host, err = nil, fmt.Errorf("%w: %s: %v", mqerr.ErrCorruptLog, c.NodeHostDir, why)
 		}
 	}()
-	host, err = dragonboat.NewNodeHost(c)
+	host, err = newCollectableHost(c)
 	if host == nil && err == nil {
 		err = fmt.Errorf("%w: raft can't work with what is in %s", mqerr.ErrCorruptLog, c.NodeHostDir)
 	}

@@ -21,6 +21,7 @@ var owners = []struct {
 }{
 	{pkg: "github.com/lni/dragonboat", in: []string{"cluster"}},
 	{pkg: "github.com/lni/vfs", in: []string{"cluster"}},
+	{pkg: "github.com/VictoriaMetrics", in: []string{"cluster"}}, // dragonboat registers there
 	{pkg: "github.com/cockroachdb/pebble/v2/vfs", in: []string{"storage"}, testsIn: []string{"cluster"}},
 	{pkg: "github.com/cockroachdb/pebble/v2", in: []string{"storage"}},
 	{pkg: "github.com/cockroachdb/pebble"}, // dragonboat's own, nobody else's
