@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -28,6 +29,7 @@ const (
 // openHost starts raft.
 func (n *Node) openHost() error {
 	takeRaftLogger()
+	//takeRaftGauges()
 	raftLog.Store(n.cfg.Logger)
 	path, fs := n.path(raftDir), n.cfg.Test.RaftFS
 	switch {
@@ -71,7 +73,7 @@ func (n *Node) openHost() error {
 	return nil
 }
 
-// newHost is newCollectableHost without its panics. Some of them it answers
+// newHost is dragonboat.NewNodeHost without its panics. Some of them it answers
 // itself, by giving neither a host nor an error.
 func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
 	defer func() {
@@ -79,7 +81,7 @@ func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
 			host, err = nil, fmt.Errorf("%w: %s: %v", mqerr.ErrCorruptLog, c.NodeHostDir, why)
 		}
 	}()
-	host, err = newCollectableHost(c)
+	host, err = dragonboat.NewNodeHost(c)
 	if host == nil && err == nil {
 		err = fmt.Errorf("%w: raft can't work with what is in %s", mqerr.ErrCorruptLog, c.NodeHostDir)
 	}
@@ -192,11 +194,34 @@ func (n *Node) Failure() error {
 }
 
 // closeHost stops raft. After a failure its workers are held by the raft log and
-// must be let go first.
-func (n *Node) closeHost() {
-	if log := n.rlog.Log(); log != nil && n.Failure() != nil {
-		log.Release()
-	}
-	n.host.Close()
+// must be let go, also when it comes only now.
+func (n *Node) closeHost() error {
+	closed := make(chan struct{})
+	var release sync.WaitGroup
+	release.Go(func() {
+		select {
+		case <-n.failed.c:
+			n.rlog.Log().Release()
+			close(n.released)
+		case <-closed:
+		}
+	})
+	err := noPanic(func() error {
+		n.host.Close()
+		return nil
+	})
+	close(closed)
+	release.Wait()
 	raftLog.CompareAndSwap(n.cfg.Logger, nil)
+	return err
+}
+
+// noPanic is for what panics in raft where it should return an error.
+func noPanic(call func() error) (err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("%w: raft: %v", mqerr.ErrInternal, why)
+		}
+	}()
+	return call()
 }

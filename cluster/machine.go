@@ -37,8 +37,9 @@ type tx interface {
 }
 
 // machine drives an application from the raft log. It implements
-// statemachine.IOnDiskStateMachine: an error from it ends the process, so
-// refusals travel as results and only unusable local state is an error.
+// statemachine.IOnDiskStateMachine: an error from it would end the process, so
+// refusals travel as results, and where local state is unusable the replica
+// parks and the node fails.
 //
 // A command of a feature level that this build does not know parks the replica:
 // nothing is applied from there on, it serves nobody and takes no snapshot, so
@@ -78,7 +79,8 @@ func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 	for _, e := range entries {
 		h, body, err := parseHeader(e.Cmd)
 		if err != nil {
-			return nil, fmt.Errorf("shard %d index %d: %w", m.r.id.Shard, e.Index, err)
+			m.unusable(fmt.Errorf("index %d: %w", e.Index, err))
+			return entries, nil
 		}
 		if h.feature > featureLevel {
 			m.park(e.Index, h.feature)
@@ -96,7 +98,8 @@ func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 	}
 	if applied != 0 {
 		if err := t.commit(applied); err != nil {
-			return nil, fmt.Errorf("shard %d index %d: %w", m.r.id.Shard, applied, err)
+			m.unusable(fmt.Errorf("index %d: %w", applied, err))
+			return entries, nil
 		}
 	}
 	for _, a := range answers {
@@ -134,17 +137,38 @@ func (m *machine) park(index uint64, feature uint8) {
 		"replica", m.r.name, "index", index, "feature", feature, "known", featureLevel)
 }
 
+// unusable parks the replica for an error of what is below it and fails the node.
+// raft goes on as if the commands had been applied; they will be at the next
+// start, if no snapshot covers them: see Sync.
+func (m *machine) unusable(err error) {
+	m.parked.Store(true)
+	m.r.node.fail(fmt.Errorf("%s: %w", m.r.name, err))
+}
+
+// whyParked tells why a parked replica does not serve.
+func (m *machine) whyParked() error {
+	if err := m.r.node.Failure(); err != nil {
+		return err
+	}
+	return errParked
+}
+
 // Lookup implements statemachine.IOnDiskStateMachine. Reads go to the store directly.
 func (m *machine) Lookup(any) (any, error) { return nil, nil }
 
 // Sync implements statemachine.IOnDiskStateMachine: what was applied is durable
-// when it returns, so that raft may drop the log below.
+// when it returns, so that raft may drop the log below. Where that can't be it
+// returns only when the raft log takes nothing any more, no snapshot either.
 func (m *machine) Sync() error {
-	if m.r.node.cfg.Test.SkipSync {
+	n := m.r.node
+	if n.cfg.Test.SkipSync {
 		return nil
 	}
 	if err := m.app.sync(); err != nil && !errors.Is(err, mqerr.ErrClosed) {
-		return err
+		m.unusable(err)
+	}
+	if n.Failure() != nil {
+		<-n.released
 	}
 	return nil
 }
@@ -152,7 +176,7 @@ func (m *machine) Sync() error {
 // PrepareSnapshot implements statemachine.IOnDiskStateMachine.
 func (m *machine) PrepareSnapshot() (any, error) {
 	if m.parked.Load() {
-		return nil, errParked
+		return nil, fmt.Errorf("%w: %w", sm.ErrSnapshotAborted, m.whyParked())
 	}
 	return m.app.snapshot()
 }
@@ -166,7 +190,10 @@ func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) 
 		return sm.ErrSnapshotStopped
 	default:
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", sm.ErrSnapshotAborted, m.r.name, err)
+	}
+	return nil
 }
 
 // RecoverFromSnapshot implements statemachine.IOnDiskStateMachine.
@@ -177,7 +204,11 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 		return sm.ErrSnapshotStopped
 	default:
 	}
-	return err
+	if err != nil {
+		m.unusable(err)
+		return sm.ErrSnapshotStopped
+	}
+	return nil
 }
 
 // Close implements statemachine.IOnDiskStateMachine. The store outlives the NodeHost.

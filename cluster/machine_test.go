@@ -42,6 +42,8 @@ func openStore(tb testing.TB, fs storage.FS) *storage.Store {
 func drive(tb testing.TB, s *storage.Store, shard uint64, app func(*replica) application) *driven {
 	tb.Helper()
 	n := &Node{cfg: Config{}.withDefaults(), log: slog.New(slog.DiscardHandler), nonce: drivenNonce, store: s}
+	n.failed.c = make(chan struct{})
+	n.released = make(chan struct{})
 	n.snapshots.init()
 	n.upkeep.init()
 	r := &replica{node: n, id: storage.ReplicaID{Shard: shard, Replica: 1}, name: "driven"}
@@ -537,7 +539,7 @@ func TestACommandOfAnUnknownLevelParksTheReplica(t *testing.T) {
 	if len(waiting) != 1 || !mqerr.OutcomeUnknown(waiting[0].err) {
 		t.Errorf("what waited was answered %+v", waiting)
 	}
-	if _, err := d.machine.PrepareSnapshot(); !errors.Is(err, errParked) {
+	if _, err := d.machine.PrepareSnapshot(); !errors.Is(err, errParked) || !errors.Is(err, sm.ErrSnapshotAborted) {
 		t.Errorf("a parked replica takes a snapshot: %v", err)
 	}
 	var refused []result
@@ -563,11 +565,58 @@ func TestACommandOfAnUnknownLevelParksTheReplica(t *testing.T) {
 	}
 }
 
-func TestACommandThatIsCutOffIsCorruption(t *testing.T) {
+// An error would end the process, so what can't be applied parks the replica and
+// fails the node.
+func TestWhatCannotBeAppliedFailsTheNode(t *testing.T) {
 	t.Parallel()
-	d := drivePartition(t, openStore(t, storage.NewMemFS()), 1024)
-	if _, err := d.machine.Update([]sm.Entry{{Index: 1, Cmd: []byte("short")}}); !errors.Is(err, mqerr.ErrCorruptLog) {
-		t.Fatalf("a command of 5 bytes: %v", err)
+	for name, c := range map[string]struct {
+		breakIt func(*storage.Store)
+		cmd     []byte
+		want    error
+	}{
+		"a command cut off": {func(*storage.Store) {}, []byte("short"), mqerr.ErrCorruptLog},
+		"a closed store":    {func(s *storage.Store) { _ = s.Close() }, nil, mqerr.ErrClosed},
+	} {
+		s := openStore(t, storage.NewMemFS())
+		d := drivePartition(t, s, 1024)
+		d.run(t, kindBeginEpoch, 1, nil)
+		d.lead.Store(&leadership{leader: 1, term: 1, self: true, serving: true})
+		d.node.replicas.byShard = map[uint64]*replica{1024: d.replica}
+		var answers []result
+		if err := d.pend.add(5, &proposal{epoch: 1, done: func(r result) { answers = append(answers, r) }}, 1000); err != nil {
+			t.Fatal(err)
+		}
+		c.breakIt(s)
+		if c.cmd == nil {
+			c.cmd = append(appendHeader(nil, header{feature: featureLevel, kind: kindAppend, epoch: 1, id: proposalID{drivenNonce, 5}}), makeBatch(t, "x")...)
+		}
+		if _, err := d.machine.Update([]sm.Entry{{Index: 10, Cmd: c.cmd}}); err != nil {
+			t.Errorf("%s: Update gives %v", name, err)
+		}
+		if err := d.node.Failure(); !errors.Is(err, c.want) || !strings.Contains(err.Error(), "driven") {
+			t.Errorf("%s: the node failed with %v", name, err)
+		}
+		if len(answers) != 1 || !mqerr.OutcomeUnknown(answers[0].err) {
+			t.Errorf("%s: what waited was answered %+v", name, answers)
+		}
+		if _, err := d.epochServed(); !errors.Is(err, mqerr.ErrLeaderNotAvailable) || !errors.Is(err, c.want) {
+			t.Errorf("%s: the replica serves: %v", name, err)
+		}
+		if _, err := d.machine.PrepareSnapshot(); !errors.Is(err, sm.ErrSnapshotAborted) {
+			t.Errorf("%s: a snapshot: %v", name, err)
+		}
+		// A raft snapshot must not get through before the raft log was given up.
+		synced := make(chan error, 1)
+		go func() { synced <- d.machine.Sync() }()
+		select {
+		case err := <-synced:
+			t.Errorf("%s: Sync returned %v", name, err)
+		default:
+		}
+		close(d.node.released)
+		if err := <-synced; err != nil {
+			t.Errorf("%s: Sync gives %v", name, err)
+		}
 	}
 }
 

@@ -67,10 +67,11 @@ type Node struct {
 		c   chan struct{}
 		err error // set before c is closed
 	}
-	loops   sync.WaitGroup
-	closing context.Context // ends when Close begins; an owner's lifetime, not a call's
-	stop    context.CancelFunc
-	closed  struct {
+	released chan struct{} // closed when the raft log of a failed node was told to end
+	loops    sync.WaitGroup
+	closing  context.Context // ends when Close begins; an owner's lifetime, not a call's
+	stop     context.CancelFunc
+	closed   struct {
 		sync.Once
 		err error
 	}
@@ -87,6 +88,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.replicas.byShard = make(map[uint64]*replica)
 	n.inflight.limit = int64(cfg.InFlightBytes)
 	n.failed.c = make(chan struct{})
+	n.released = make(chan struct{})
 	n.ids.sem = make(chan struct{}, 1)
 	n.leaders.init()
 	n.reconcile.init()
@@ -203,13 +205,15 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 		n.forget(r)
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	err := n.host.StartOnDiskReplica(members, false, r.create, config.Config{
-		ShardID: s.Shard, ReplicaID: mine,
-		ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
-		OrderedConfigChange:    true,
-		DisableAutoCompactions: true,
-		// A coarse fuse far above our own budget, which answers first.
-		MaxInMemLogSize: uint64(8 * n.cfg.PartitionInFlightBytes),
+	err := noPanic(func() error {
+		return n.host.StartOnDiskReplica(members, false, r.create, config.Config{
+			ShardID: s.Shard, ReplicaID: mine,
+			ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
+			OrderedConfigChange:    true,
+			DisableAutoCompactions: true,
+			// A coarse fuse far above our own budget, which answers first.
+			MaxInMemLogSize: uint64(8 * n.cfg.PartitionInFlightBytes),
+		})
 	})
 	if err != nil {
 		n.forget(r)
@@ -258,7 +262,7 @@ func (n *Node) close() error {
 	n.changed.broadcast()
 	var errs []error
 	if n.host != nil {
-		n.closeHost()
+		errs = append(errs, n.closeHost())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

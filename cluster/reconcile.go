@@ -229,7 +229,8 @@ func (n *Node) removeReplica(r *replica) error {
 func (n *Node) removeData(id storage.ReplicaID) error {
 	ctx, cancel := context.WithTimeout(n.closing, removeTimeout)
 	defer cancel()
-	if err := n.host.SyncRemoveData(ctx, id.Shard, id.Replica); err != nil {
+	err := noPanic(func() error { return n.host.SyncRemoveData(ctx, id.Shard, id.Replica) })
+	if err != nil {
 		return fmt.Errorf("replica %v: remove raft log: %w", id, err)
 	}
 	if err := n.store.Drop(id); err != nil {

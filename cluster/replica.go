@@ -95,7 +95,7 @@ func (r *replica) epochServed() (int32, error) {
 	l := r.lead.Load()
 	switch {
 	case r.machine.parked.Load():
-		return 0, fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, errParked)
+		return 0, fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, r.machine.whyParked())
 	case l != nil && l.serving:
 		return l.epoch(), nil
 	case l != nil && l.leader != 0 && !l.self:

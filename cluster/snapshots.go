@@ -33,6 +33,9 @@ func (n *Node) snapshotLoop() {
 		case <-every.C:
 		}
 		for range snapshotBatch {
+			if n.Failure() != nil {
+				return
+			}
 			r := n.nextSnapshot()
 			if r == nil {
 				break
