@@ -35,6 +35,8 @@ func childMain(role string) int {
 		err = childQuiet()
 	case "read":
 		err = childRead()
+	case "forget":
+		err = childForget()
 	default:
 		err = fmt.Errorf("no such role: %q", role)
 	}
@@ -200,6 +202,35 @@ func childRead() error {
 			return err
 		}
 		fmt.Printf("%x\n", r[0].Value)
+	}
+	return nil
+}
+
+// childForget closes brokers that hold records, and then wants to have their
+// memory back.
+func childForget() error {
+	ctx := context.Background()
+	before := heap()
+	for i := range 3 {
+		b, err := mq.OpenBroker(ctx, mq.BrokerConfig{})
+		if err != nil {
+			return err
+		}
+		p, err := mq.NewProducer(b, mq.ProducerConfig{Topic: "t"})
+		if err != nil {
+			return err
+		}
+		value := noise(100 << 10)
+		for range 200 {
+			p.SendAsync(ctx, &mq.Record{Value: value}, nil)
+		}
+		if err := errors.Join(p.Flush(ctx), p.Close(), b.Close()); err != nil {
+			return err
+		}
+		b, p = nil, nil
+		if left := heap() - before; left > 5<<20 {
+			return fmt.Errorf("broker %d left %d bytes behind", i, left)
+		}
 	}
 	return nil
 }

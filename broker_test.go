@@ -214,6 +214,16 @@ func TestBrokerInMemorySaysSo(t *testing.T) {
 	}
 }
 
+// In a process of its own: what is kept for good is kept of the first broker.
+func TestClosedBrokerIsForgotten(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childRole+"=forget")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 func TestPrintsNothing(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0])

@@ -29,7 +29,7 @@ const (
 // openHost starts raft.
 func (n *Node) openHost() error {
 	takeRaftLogger()
-	//takeRaftGauges()
+	takeRaftGauges()
 	raftLog.Store(n.cfg.Logger)
 	path, fs := n.path(raftDir), n.cfg.Test.RaftFS
 	switch {

@@ -1,33 +1,20 @@
 package cluster
 
 import (
-	"bytes"
+	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
-	"github.com/lni/dragonboat/v4"
-	"github.com/lni/dragonboat/v4/config"
 )
 
-// raftGauges are what dragonboat registers for the first host of a process, for
-// good. Their functions hold that host, and with it everything its node has: in
-// memory, all records.
-var raftGauges = [...]string{
-	"dragonboat_transport_message_connections",
-	"dragonboat_transport_snapshot_connections",
-}
-
-// newCollectableHost is dragonboat.NewNodeHost for hosts that can be forgotten
-// when they are closed. Gauges that were there before are not ours: the program
-// uses dragonboat itself.
-func newCollectableHost(c config.NodeHostConfig) (*dragonboat.NodeHost, error) {
-	var before bytes.Buffer
-	metrics.WritePrometheus(&before, false)
-	defer func() {
-		for _, name := range raftGauges {
-			if !bytes.Contains(before.Bytes(), []byte(name)) {
-				metrics.UnregisterMetric(name)
-			}
-		}
-	}()
-	return dragonboat.NewNodeHost(c)
-}
+// takeRaftGauges keeps dragonboat from holding the first host of the process
+// for good, and with it everything that its node has: in memory, all records.
+// It registers two process-wide gauges whose functions hold the host, unless
+// they are there; so now they are, and hold nothing.
+var takeRaftGauges = sync.OnceFunc(func() {
+	for _, name := range []string{
+		"dragonboat_transport_message_connections",
+		"dragonboat_transport_snapshot_connections",
+	} {
+		metrics.GetOrCreateGauge(name, func() float64 { return 0 })
+	}
+})

@@ -1,0 +1,167 @@
+package mq_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/raftmq/mq"
+)
+
+// noise makes a value that no codec and no file system makes smaller.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = byte(rand.Uint32())
+	}
+	return b
+}
+
+func TestFullMemoryRefusesUntilSpaceIsFreed(t *testing.T) {
+	eachDoor(t, func(t *testing.T, d door) {
+		if d.disk {
+			t.Skip("MaxMemory is for brokers without a data directory")
+		}
+		const maxMemory = 16 << 20
+		s := d.open(t, mq.BrokerConfig{MaxMemory: maxMemory})
+		name := s.topic(t, 1)
+		p := s.producer(t, mq.ProducerConfig{Topic: name, DeliveryTimeout: 300 * time.Millisecond})
+		stored := 0
+		var err error
+		for err == nil && stored < 4*maxMemory {
+			r := &mq.Record{Value: noise(100 << 10)}
+			if err = p.Send(soon(t), r); err == nil {
+				stored += len(r.Value)
+			}
+		}
+		wantError(t, err, mq.ErrBusy)
+		if !mq.Retriable(err) {
+			t.Errorf("%v can't be retried", err)
+		}
+		if stored < maxMemory/4 || stored > maxMemory {
+			t.Errorf("%d bytes fit into a MaxMemory of %d", stored, maxMemory)
+		}
+		eventually(t, "Stats tell", func() bool { return errors.Is(s.broker.Stats().Fenced, mq.ErrBusy) })
+		take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}}), stored/(100<<10)) // it serves
+
+		if _, err := s.admin().TrimTopic(soon(t), name, mq.StartLatest); err != nil {
+			t.Fatal(err)
+		}
+		patient := s.producer(t, mq.ProducerConfig{Topic: name})
+		if err := patient.Send(soon(t), &mq.Record{Value: noise(100 << 10)}); err != nil {
+			t.Errorf("after a trim: %v", err)
+		}
+	})
+}
+
+// Retention keeps a topic inside of a small memory, whatever is sent to it.
+func TestRetentionKeepsMemoryFree(t *testing.T) {
+	eachDoor(t, func(t *testing.T, d door) {
+		if d.disk {
+			t.Skip("MaxMemory is for brokers without a data directory")
+		}
+		s := d.open(t, mq.BrokerConfig{MaxMemory: 16 << 20, RetentionInterval: 50 * time.Millisecond})
+		name := s.topic(t, 1, mq.ConfigRetentionBytes+"=2000000")
+		p := s.producer(t, mq.ProducerConfig{Topic: name})
+		for range 400 { // 40 MB
+			p.SendAsync(soon(t), &mq.Record{Value: noise(100 << 10)}, func(_ *mq.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := p.Flush(soon(t)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// heap is what the program holds, in bytes.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what finalizers and pools let go of
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Who sends more than the broker can take, and who does not read what is sent,
+// must not make memory grow beyond the sum of the limits:
+//
+//	records at rest        MaxMemory of a broker in memory, its raft log included
+//	records on their way   MaxInFlightBytes, and as much at the transport
+//	raft                   up to 512 batches that were stored, of each busy partition
+//	records to be sent     MaxBufferedBytes of the producer
+//	records to be read     MaxBufferedBytes of the consumer
+//	and the rest           32 MiB for connections, engines and buffers
+//
+// Not parallel: it looks at the memory of the process.
+func TestOverloadStaysInsideTheMemoryBudget(t *testing.T) {
+	for _, d := range doors {
+		t.Run(d.name, func(t *testing.T) {
+			const (
+				maxMemory  = 64 << 20
+				inFlight   = 4 << 20
+				partitions = 2
+				batch      = 32 << 10
+				raft       = partitions * 512 * batch
+				sending    = 8 << 20
+				reading    = 4 << 20
+				rest       = 32 << 20
+			)
+			budget := int64(2*inFlight + raft + sending + reading + rest)
+			if !d.disk {
+				budget += maxMemory
+			}
+			before := heap()
+			s := d.open(t, mq.BrokerConfig{MaxMemory: maxMemory, MaxInFlightBytes: inFlight})
+			name := s.topic(t, partitions)
+			p := s.producer(t, mq.ProducerConfig{
+				Topic: name, BatchBytes: batch, MaxBufferedBytes: sending, Partitioner: mq.RoundRobin(), DeliveryTimeout: -1, CloseTimeout: time.Millisecond,
+			})
+			c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, MaxBufferedBytes: reading})
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+			defer stop()
+			var wg sync.WaitGroup
+			stalled := make(chan struct{})
+			wg.Go(func() {
+				_ = c.Run(ctx, mq.HandlerFunc(func(ctx context.Context, _ *mq.Record) error {
+					close(stalled)
+					<-ctx.Done()
+					return ctx.Err()
+				}))
+			})
+			var sent atomic.Int64
+			value := noise(10 << 10)
+			for range 2 {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						p.SendAsync(ctx, &mq.Record{Value: value}, func(_ *mq.Record, err error) {
+							if err == nil {
+								sent.Add(int64(len(value)))
+							}
+						})
+					}
+				})
+			}
+			<-stalled
+			var most int64
+			for ctx.Err() == nil {
+				most = max(most, heap()-before)
+			}
+			wg.Wait()
+			t.Logf("%d MiB were stored while at most %d MiB were held", sent.Load()>>20, most>>20)
+			if most > budget {
+				t.Errorf("%d MiB are held, the limits allow %d", most>>20, budget>>20)
+			}
+			if sent.Load() < maxMemory/8 {
+				t.Errorf("only %d bytes were stored: this tests nothing", sent.Load())
+			}
+		})
+	}
+}
