@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,10 +148,7 @@ func TestDamagedFileIsFoundOrDoesNoHarm(t *testing.T) {
 	fill := func() {
 		t.Helper()
 		for range 40 {
-			value := make([]byte, 2000)
-			for i := range value {
-				value[i] = byte(rand.Uint32())
-			}
+			value := noise(2000)
 			p.SendAsync(soon(t), &mq.Record{Value: value}, nil)
 			fmt.Fprintf(&want, "%x\n", value)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -33,10 +32,7 @@ var conformProduce = []behaviour{
 }
 
 func testRoundTrip(t *testing.T, s *site) {
-	random := make([]byte, 64<<10)
-	for i := range random {
-		random[i] = byte(rand.Uint32())
-	}
+	random := noise(64 << 10)
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)

@@ -85,11 +85,16 @@ func (n *Node) diskFree() (uint64, bool) {
 
 // fenced returns why the broker refuses to append, or nil.
 func (n *Node) fenced() error {
-	if why := n.fence.Load(); why != nil {
-		return *why
-	}
+	was := n.fence.Load()
 	if n.inMemory() {
-		return n.memoryFull()
+		why := n.memoryFull()
+		if (why != nil) != (was != nil) {
+			n.upkeep.nudge() // which puts the fence where it belongs
+		}
+		return why
+	}
+	if was != nil {
+		return *was
 	}
 	return nil
 }
