@@ -40,6 +40,14 @@ fuzz: ## each fuzz target in turn for T (default 30s)
 	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(T) $$pkg; \
 	  done; done
 
+.PHONY: kill
+kill: ## a million lines through a broker that is killed three times
+	go test -count=1 -v -run TestKilledBrokerLosesNothing ./cmd/mq
+
+.PHONY: bounds
+bounds: ## 20 GB with 1 GB of retention, twice: long, and writes as much
+	go test -tags long -count=1 -v -timeout 2h -run TestDiskStaysBounded ./cmd/mq
+
 .PHONY: bench
 bench: ## benchmarks, COUNT times (default 10)
 	go test -run '^$$' -bench . -benchmem -count=$(COUNT) ./...
