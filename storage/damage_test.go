@@ -212,3 +212,55 @@ func TestShortOrMissingFileIsFoundAndNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestDamagedBatchLeavesOthersReadable(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	s := mustOpen(t, fs, storage.Options{})
+	l := mustOpenLog(t, s, crashLogs[0])
+	for range 3 {
+		appendTo(t, l, 1, 40<<10) // more than a block
+	}
+	must(t, s.Close())
+	all := readFiles(t, fs, "store")
+	for name, content := range all {
+		if strings.HasSuffix(name, ".blob") {
+			content[100] ^= 1 // in the first batch
+			fs = all.on(t, "store", name, content)
+		}
+	}
+	s = mustOpen(t, fs, storage.Options{})
+	l = mustOpenLog(t, s, crashLogs[0])
+	for range 2 {
+		if _, next, err := l.Read(nil, 0, 1<<20); !errors.Is(err, mqerr.ErrCorruptLog) || next != 0 {
+			t.Errorf("read of the damaged batch: next %d, %v", next, err)
+		}
+		if got, next, err := l.Read(nil, 1, 1<<20); err != nil || next != 3 || len(got) != 80<<10 {
+			t.Errorf("read behind it: %d bytes up to %d, %v", len(got), next, err)
+		}
+	}
+	// What does not need it goes on: here, to get rid of it.
+	lb := l.NewBatch()
+	lb.Trim(1)
+	must(t, lb.Commit(l.Applied()+1))
+	must(t, l.Sync())
+	must(t, s.Close())
+}
+
+func TestBlobsCanBeTurnedOffAndOn(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	for i := range 6 {
+		s := mustOpen(t, fs, storage.Options{DisableBlobs: i%2 == 1})
+		l := mustOpenLog(t, s, crashLogs[0])
+		for range 20 {
+			appendTo(t, l, 1, 5000)
+		}
+		for offset := range l.State().End {
+			if got, _, err := l.Read(nil, offset, 1); err != nil || len(got) != 5000 || got[0] != byte(offset) {
+				t.Fatalf("opening %d: read at %d: %d bytes, %v", i, offset, len(got), err)
+			}
+		}
+		must(t, s.Close())
+	}
+}

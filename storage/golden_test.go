@@ -2,7 +2,6 @@ package storage_test
 
 import (
 	"bytes"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/uuid"
 
-	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
 
@@ -131,30 +129,4 @@ func makeGolden(t *testing.T, dst string) {
 	must(t, os.WriteFile(filepath.Join(dst, "want.txt"), []byte(want), 0o644))
 	must(t, s.Close())
 	must(t, d.Close())
-}
-
-// FuzzRestore feeds streams that nobody wrote: an error or a log that can be
-// read, never a panic.
-func FuzzRestore(f *testing.F) {
-	for _, name := range []string{"log.snapshot", "kv.snapshot"} {
-		b, err := os.ReadFile(filepath.Join(goldenDir(1), name))
-		must(f, err)
-		f.Add(b)
-	}
-	f.Add([]byte("mqsnap\x01"))
-	s := mustOpen(f, vfs.NewMem(), storage.Options{})
-	l := mustOpenLog(f, s, goldenLog)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		before := l.State()
-		err := l.Restore(bytes.NewReader(b), nil)
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, mqerr.ErrCorruptLog) && !errors.Is(err, mqerr.ErrNewerFormat) {
-			t.Fatalf("error without a class: %v", err)
-		}
-		if l.State() != before {
-			t.Fatal("a failed restore changed the log")
-		}
-	})
 }

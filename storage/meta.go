@@ -63,8 +63,8 @@ func (k kind) String() string {
 	return fmt.Sprintf("kind(%d)", byte(k))
 }
 
-// spaceMeta is the value of a meta key: the state and what is needed to go on. A KV
-// uses Applied alone.
+// spaceMeta is the value of a meta key: the state and what is needed to go on.
+// A KV uses Applied alone.
 type spaceMeta struct {
 	gen       uint64 // not encoded: it is in the key
 	kind      kind
@@ -86,8 +86,8 @@ func (m *spaceMeta) plausible() bool {
 		m.freedBytes >= 0 && m.freedBytes <= m.written
 }
 
-// metaLen is the size of an encoded spaceMeta: version, kind, flags and the numbers.
-const metaLen = 3 + 8 + 8 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 4 + 5*8
+// metaLen is the size of an encoded spaceMeta: version, kind, flags, numbers.
+const metaLen = 3 + 8 + (8 + 8 + 8 + 4 + 8 + 8 + 8 + 8 + 4) + 5*8
 
 const flagRestoring = 1
 
@@ -119,8 +119,8 @@ func decodeMeta(b []byte) (spaceMeta, error) {
 	if len(b) > 0 && b[0] > FormatVersion {
 		return spaceMeta{}, fmt.Errorf("state of format %d: %w", b[0], mqerr.ErrNewerFormat)
 	}
-	if len(b) != metaLen || b[0] == 0 {
-		return spaceMeta{}, fmt.Errorf("state of %d bytes: %w", len(b), mqerr.ErrCorruptLog)
+	if len(b) != metaLen || b[0] == 0 || b[2] > flagRestoring {
+		return spaceMeta{}, fmt.Errorf("state of %d bytes is not one: %w", len(b), mqerr.ErrCorruptLog)
 	}
 	m := spaceMeta{kind: kind(b[1]), restoring: b[2]&flagRestoring != 0}
 	b = b[3:]

@@ -129,21 +129,32 @@ func (rs *restore) undo() error {
 	return err
 }
 
-func (rs *restore) pairsInto(b *pebble.Batch, p []byte) error {
+// pairsInto adds the pairs of a frame to b.
+func (rs *restore) pairsInto(b *pebble.Batch, payload []byte) error {
+	return eachPair(payload, func(f family, key, value []byte) error {
+		if !slices.Contains(rs.sp.kind.families(), f) {
+			return fmt.Errorf("pair of family %q: %w", byte(f), mqerr.ErrCorruptLog)
+		}
+		rs.pairs++
+		return b.Set(append(spaceKey(f, rs.sp.id, rs.gen), key...), value, nil)
+	})
+}
+
+// eachPair takes apart what frameWriter.pair put together.
+func eachPair(p []byte, fn func(f family, key, value []byte) error) error {
 	for len(p) > 0 {
 		f := family(p[0])
 		key, rest, ok := cutPrefixed(p[1:])
-		if !ok || !slices.Contains(rs.sp.kind.families(), f) {
-			return fmt.Errorf("pair of family %q: %w", byte(f), mqerr.ErrCorruptLog)
+		if !ok {
+			return fmt.Errorf("key of family %q is cut off: %w", byte(f), mqerr.ErrCorruptLog)
 		}
 		value, rest, ok := cutPrefixed(rest)
 		if !ok {
-			return fmt.Errorf("pair of family %q is cut off: %w", byte(f), mqerr.ErrCorruptLog)
+			return fmt.Errorf("value of family %q is cut off: %w", byte(f), mqerr.ErrCorruptLog)
 		}
-		if err := b.Set(append(spaceKey(f, rs.sp.id, rs.gen), key...), value, nil); err != nil {
+		if err := fn(f, key, value); err != nil {
 			return err
 		}
-		rs.pairs++
 		p = rest
 	}
 	return nil
@@ -215,7 +226,7 @@ func (fr *frameReader) full(b []byte) error {
 
 // truncated turns the early end of a stream into our error.
 func truncated(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("stream is cut off: %w", mqerr.ErrCorruptLog)
 	}
 	return err

@@ -91,16 +91,23 @@ func testBadAppend(t *testing.T, b *bench) {
 	l.add(10, 10, 1)
 	before := l.State()
 	for _, bad := range []struct {
+		name        string
 		first, last int64
 		batch       []byte
-	}{{9, 12, []byte("x")}, {12, 11, []byte("x")}, {10, 10, nil}} {
+		want        error
+	}{
+		{"below the end", 10, 12, []byte("x"), mqerr.ErrInvalidRecord},
+		{"ending before it begins", 12, 11, []byte("x"), mqerr.ErrInvalidRecord},
+		{"empty", 11, 11, nil, mqerr.ErrInvalidRecord},
+		{"too large", 11, 11, make([]byte, 64<<20+1), mqerr.ErrRecordTooLarge},
+	} {
 		lb := l.NewBatch()
 		b.must(lb.Append([]byte("good"), 10, 10, 1, 1))
-		if err := lb.Append(bad.batch, bad.first+1, bad.last, 1, 1); bad.batch != nil && bad.first == 9 && err == nil {
-			t.Fatal("overlapping append was taken")
+		if err := lb.Append(bad.batch, bad.first, bad.last, 1, 1); !errors.Is(err, bad.want) {
+			t.Errorf("append of a batch %s: %v", bad.name, err)
 		}
-		if err := lb.Commit(9); err == nil {
-			t.Fatalf("commit after a bad append %+v succeeded", bad)
+		if err := lb.Commit(9); !errors.Is(err, bad.want) {
+			t.Errorf("commit after a batch %s: %v", bad.name, err)
 		}
 	}
 	l.wantState(before)

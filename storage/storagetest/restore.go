@@ -76,11 +76,9 @@ func testKindsAreApart(t *testing.T, b *bench) {
 }
 
 // snapshot takes a snapshot and reads it whole.
-func (b *bench) snapshot(sp interface {
-	Snapshot() (*storage.Snapshot, error)
-}) []byte {
+func (b *bench) snapshot(take func() (*storage.Snapshot, error)) []byte {
 	b.Helper()
-	sn, err := sp.Snapshot()
+	sn, err := take()
 	b.must(err)
 	var buf bytes.Buffer
 	b.must(sn.WriteTo(&buf, nil))
@@ -107,7 +105,7 @@ func testRestoreLog(t *testing.T, b *bench) {
 		lb.BeginEpoch(77)
 		lb.SetProducer(storage.ProducerEntry{ID: 1})
 	})
-	stream := b.snapshot(src)
+	stream := b.snapshot(src.Snapshot)
 	b.must(dst.Restore(bytes.NewReader(stream), nil))
 	check := func() {
 		t.Helper()
@@ -127,7 +125,7 @@ func testRestoreLog(t *testing.T, b *bench) {
 		}
 	}
 	check()
-	if !bytes.Equal(b.snapshot(dst), stream) {
+	if !bytes.Equal(b.snapshot(dst.Snapshot), stream) {
 		t.Fatal("a snapshot of the restored log is another one")
 	}
 	b.must(dst.Sync())
@@ -143,7 +141,7 @@ func testRestoreLog(t *testing.T, b *bench) {
 		})
 	}
 	check()
-	b.must(dst.Restore(bytes.NewReader(b.snapshot(src)), nil))
+	b.must(dst.Restore(bytes.NewReader(b.snapshot(src.Snapshot)), nil))
 	check()
 }
 
@@ -155,7 +153,7 @@ func testRestoreKV(_ *testing.T, b *bench) {
 		kb.Set([]byte("both"), fmt.Append(nil, i))
 		b.must(kb.Commit(uint64(i + 10)))
 	}
-	b.must(dst.Restore(bytes.NewReader(b.snapshot(src)), nil))
+	b.must(dst.Restore(bytes.NewReader(b.snapshot(src.Snapshot)), nil))
 	b.wantPairs(dst, "", "both=0", "only0=x")
 	if dst.Applied() != 10 {
 		b.Fatalf("applied %d", dst.Applied())
@@ -210,7 +208,7 @@ func testRestoreFails(t *testing.T, b *bench) {
 	src.fill(20)
 	dst.add(1, 100, 1)
 	before, data := dst.State(), dst.all()
-	stream := b.snapshot(src)
+	stream := b.snapshot(src.Snapshot)
 	unchanged := func() {
 		t.Helper()
 		dst.wantState(before)

@@ -161,11 +161,11 @@ func testTimeLookup(t *testing.T, b *bench) {
 		t.Fatalf("empty log gave %q, %v", got, err)
 	}
 	// Times go up and down; three MiB, so there are marks between.
-	var max []int64
+	var times []int64
 	for i := range int64(60) {
 		time := 1000 + i*10 + (i%7)*25 - (i%3)*30
 		l.add(10, 50<<10, time)
-		max = append(max, time)
+		times = append(times, time)
 	}
 	check := func(start int64) {
 		t.Helper()
@@ -173,7 +173,7 @@ func testTimeLookup(t *testing.T, b *bench) {
 			for _, from := range []int64{0, 5, 95, 377} {
 				want := int64(-1)
 				for i := int64(0); i < 60 && want < 0; i++ {
-					if end := (i + 1) * 10; max[i] >= ts && end > from && end > start {
+					if end := (i + 1) * 10; times[i] >= ts && end > from && end > start {
 						want = i * 10
 					}
 				}
