@@ -190,7 +190,7 @@ func (n *Node) waitTopic(ctx context.Context, t *topicRecord) error {
 			case <-ctx.Done():
 				return fmt.Errorf("%w: topic %s was made, its leaders are not there yet: %w", mqerr.ErrTimeout, t.Name, context.Cause(ctx))
 			case <-n.closing.Done():
-				return mqerr.ErrLeaderNotAvailable
+				return fmt.Errorf("%w: topic %s was made, the broker is stopping", mqerr.ErrTimeout, t.Name)
 			}
 		}
 	}
@@ -215,7 +215,7 @@ func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*a
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w: topic %s is deleted, its files are not gone yet: %w", mqerr.ErrTimeout, rec.Name, context.Cause(ctx))
 		case <-n.closing.Done():
-			return nil, mqerr.ErrLeaderNotAvailable
+			return nil, fmt.Errorf("%w: topic %s is deleted, the broker is stopping", mqerr.ErrTimeout, rec.Name)
 		}
 	}
 	n.purgeOffsets(rec.ID)

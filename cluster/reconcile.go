@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -174,12 +175,13 @@ func (n *Node) reconcileLoop() {
 func (n *Node) reconcileOnce() error {
 	s := n.meta.state.Load()
 	want := n.wantedShards(s)
-	var errs []error
+	var gone []*replica
 	n.eachReplica(func(r *replica) {
 		if _, ok := want[r.id.Shard]; !ok && r != n.metaRep {
-			errs = append(errs, n.removeReplica(r))
+			gone = append(gone, r)
 		}
 	})
+	errs := []error{n.removeReplicas(gone)}
 	if n.reconciled.Load() == 0 {
 		errs = append(errs, n.removeOrphans(want))
 	}
@@ -201,7 +203,26 @@ func (n *Node) reconcileOnce() error {
 	return nil
 }
 
-const removeTimeout = 30 * time.Second
+const (
+	removeTimeout = 30 * time.Second
+	removeAtOnce  = 16
+)
+
+// removeReplicas removes several at once, since those share syncs and flushes.
+func (n *Node) removeReplicas(gone []*replica) error {
+	errs := make([]error, len(gone))
+	slots := make(chan struct{}, removeAtOnce)
+	var all sync.WaitGroup
+	for i, r := range gone {
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = n.removeReplica(r)
+			<-slots
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
 
 // removeReplica stops a replica for good and frees its disk. While that does not
 // succeed the replica stays known, to be removed again; what a crash leaves of it

@@ -430,3 +430,48 @@ func TestADeletionIsNotAnsweredBeforeTheFilesAreGone(t *testing.T) {
 	waitFor(t, "the files to go", func() bool { stored, logged := n.traces(t, id); return !stored && !logged })
 	waitFor(t, "the memory to be free", func() bool { return n.Stats().HeldBytes == 0 })
 }
+
+func TestAllPartitionsOfADeletedTopicGo(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	const parts = 3*removeAtOnce + 1
+	newTopic(t, n, "t", parts, nil)
+	newTopic(t, n, "stays", 1, nil)
+	var ids []storage.ReplicaID
+	for p := range parts {
+		mustProduce(t, n, "t", int32(p), "x")
+		ids = append(ids, n.shardOf(t, "t", p))
+	}
+	deleteTopicNamed(t, n, "t")
+	for _, id := range ids {
+		if stored, logged := n.traces(t, id); stored || logged || n.replica(id.Shard) != nil {
+			t.Errorf("of %v something is left: stored %v, logged %v", id, stored, logged)
+		}
+	}
+	mustProduce(t, n, "stays", 0, "x")
+}
+
+func TestWhatWasDoneWhenTheBrokerClosedIsNotCalledUndone(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "old", 1, nil)
+	n.registered.Store(false) // nobody starts or removes replicas
+	answers := make(chan error, 2)
+	go func() {
+		_, err := n.CreateTopic(t.Context(), &api.CreateTopicRequest{Name: "new"})
+		answers <- err
+	}()
+	go func() {
+		_, err := n.DeleteTopic(t.Context(), &api.DeleteTopicRequest{Name: "old"})
+		answers <- err
+	}()
+	waitFor(t, "both to be decided", func() bool { return fmt.Sprint(n.topicNames(t)) == "[new]" })
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-answers; !mqerr.OutcomeUnknown(err) {
+			t.Errorf("answer: %v", err)
+		}
+	}
+}
