@@ -101,7 +101,7 @@ func TestFlippedBitIsFoundOrHarmless(t *testing.T) {
 			d, entries := written(t, clean)
 			points, found, short := 0, 0, 0
 			for _, name := range d.segments() {
-				for off := 0; off < len(d.file(name).data); off += stride(3) {
+				for off := 0; off < len(d.file(name).data); off += stride(7) {
 					c := d.clone()
 					c.file(name).data[off] ^= 1 << (off % 8)
 					points++

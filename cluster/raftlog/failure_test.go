@@ -126,6 +126,20 @@ func TestGroupWhoseSyncFailedIsWrittenAgain(t *testing.T) {
 	has(t, l, 1, 1, rs.EntryCount+2, 100)
 }
 
+// An owner may release the log at once.
+func TestReleaseInsideOnFailure(t *testing.T) {
+	t.Parallel()
+	d := newPowerDisk()
+	var l *raftlog.Log
+	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, OnFailure: func(error) { l.Release() }}
+	l = open(t, o)
+	save(t, l, update(1, 1, 3, 100))
+	breakOn(d, changeSync)
+	if err := l.SaveRaftState(updates(update(1, 4, 1, 100)), 1); !errors.Is(err, errBroken) {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestReleaseGivesUpALogThatWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	d := newPowerDisk()

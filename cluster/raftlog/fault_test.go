@@ -28,7 +28,7 @@ func (hasty) Sleep(ctx context.Context, d time.Duration) error {
 // acknowledged is there afterwards, also when the power goes.
 func TestFailureOfAnyOperationLosesNothing(t *testing.T) {
 	t.Parallel()
-	n := 120
+	n := 80
 	if testing.Short() {
 		n = 40
 	}

@@ -273,3 +273,27 @@ func FuzzWalk(f *testing.F) {
 		_, _, _ = w.vouched()
 	})
 }
+
+func TestCopyNeverCountsBeforeTheEntryItself(t *testing.T) {
+	t.Parallel()
+	entry := func(i, off uint64) *op {
+		return &op{kind: kindEntry, index: i, locs: []loc{{uint32(off), 1}}}
+	}
+	carried := func(i, off uint64) *op {
+		return &op{kind: kindCarried, index: i, locs: []loc{{uint32(off), 1}}}
+	}
+	p := &span{first: 5, locs: make([]loc, 3)}
+	for _, o := range []*op{
+		entry(4, 1), entry(8, 2), // not asked for
+		entry(5, 3), entry(5, 4), carried(5, 5), // the copy came too late
+		carried(6, 6), entry(6, 7), // overwritten later
+		carried(7, 8),
+		{kind: kindState, index: 6, locs: []loc{{99, 1}}},
+	} {
+		p.note(o)
+	}
+	if want := []loc{{4, 1}, {7, 1}, {8, 1}}; !reflect.DeepEqual(p.locs, want) {
+		t.Errorf("got %v, want %v", p.locs, want)
+	}
+	(*span)(nil).note(entry(1, 1)) // a replica that nobody asks about
+}

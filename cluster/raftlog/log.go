@@ -56,19 +56,23 @@ type counters struct {
 // fail makes the log refuse everything from now on, and tells the owner. The
 // first error counts.
 func (l *Log) fail(err error) {
-	l.failOnce.Do(func() {
-		l.refuse(err)
-		l.opts.Logger.Error("raft log failed, nothing is acknowledged any more", "err", err)
-		if l.opts.OnFailure != nil {
-			l.opts.OnFailure(err)
-		}
-	})
+	if !l.refuse(err) {
+		return
+	}
+	l.opts.Logger.Error("raft log failed, nothing is acknowledged any more", "err", err)
+	if l.opts.OnFailure != nil {
+		l.opts.OnFailure(err)
+	}
 }
 
-func (l *Log) refuse(err error) {
-	l.err = err
-	close(l.failed)
-	l.cancel()
+// refuse does that without telling, and says whether it was the first to.
+func (l *Log) refuse(err error) (first bool) {
+	l.failOnce.Do(func() {
+		l.err, first = err, true
+		close(l.failed)
+		l.cancel()
+	})
+	return first
 }
 
 // Err is why the log refuses to work, nil while it works.
@@ -97,7 +101,7 @@ func (l *Log) hold(err error) error {
 // with an error, like all that follow. A log that works is given up by it.
 func (l *Log) Release() {
 	l.releaseOnce.Do(func() { close(l.released) })
-	l.failOnce.Do(func() { l.refuse(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed)) })
+	l.refuse(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed))
 }
 
 // submit hands b to the writer and waits until it is on stable storage and

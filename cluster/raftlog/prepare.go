@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -61,7 +62,7 @@ func (p *preparer) run(ctx context.Context, next uint64, size int64) {
 		if !p.insist(ctx, next, size) {
 			return
 		}
-		p.sweep(1)
+		p.sweep(size)
 		select {
 		case <-ctx.Done():
 			return
@@ -264,23 +265,27 @@ func zero(ctx context.Context, f vfs.File, size int64) error {
 // recycle takes a retired segment of just this size away from its readers.
 func (p *preparer) recycle(size int64) *segment {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, s := range p.mu.dead {
-		if s.size == size {
-			p.mu.dead = append(p.mu.dead[:i], p.mu.dead[i+1:]...)
-			s.evict()
-			return s
-		}
+	i := slices.IndexFunc(p.mu.dead, func(s *segment) bool { return s.size == size })
+	if i < 0 {
+		p.mu.Unlock()
+		return nil
 	}
-	return nil
+	s := p.mu.dead[i]
+	p.mu.dead = slices.Delete(p.mu.dead, i, i+1)
+	p.mu.Unlock()
+	s.evict()
+	return s
 }
 
-// sweep removes retired segments, all but the newest keep.
-func (p *preparer) sweep(keep int) {
+// sweep removes retired segments, all but one of size keep.
+func (p *preparer) sweep(keep int64) {
 	p.mu.Lock()
-	n := max(0, len(p.mu.dead)-keep)
-	gone := append([]*segment(nil), p.mu.dead[:n]...)
-	p.mu.dead = append(p.mu.dead[:0], p.mu.dead[n:]...)
+	gone := p.mu.dead
+	p.mu.dead = nil
+	if i := slices.IndexFunc(gone, func(s *segment) bool { return s.size == keep }); i >= 0 {
+		p.mu.dead = append(p.mu.dead, gone[i])
+		gone = slices.Delete(gone, i, i+1)
+	}
 	p.mu.Unlock()
 	for _, s := range gone {
 		s.evict()

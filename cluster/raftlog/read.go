@@ -155,7 +155,7 @@ func (l *Log) locateAll(s *segment) error {
 	if err != nil {
 		return err
 	}
-	found := make(map[nodeID]map[uint64]loc)
+	found := l.index.spans(s)
 	w := s.walk(content, l.id)
 	for {
 		_, frames, ok, err := w.next()
@@ -170,7 +170,7 @@ func (l *Log) locateAll(s *segment) error {
 			if err != nil {
 				return damaged(s.path, int64(p.at.off), "%v", err)
 			}
-			note(found, &o)
+			found[o.id].note(&o)
 		}
 	}
 	if !w.sealed {
@@ -179,20 +179,43 @@ func (l *Log) locateAll(s *segment) error {
 	return l.index.located(s, found)
 }
 
+// span is where the entries of a replica from index first on are in a segment.
+// A loc without a size is not known.
+type span struct {
+	first uint64
+	locs  []loc
+}
+
+// spans returns, for each replica with runs in s, a span that covers them.
+func (x *index) spans(s *segment) map[nodeID]*span {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := make(map[nodeID]*span)
+	for id, r := range x.replicas {
+		for _, t := range r.runs {
+			if t.seg != s {
+				continue
+			}
+			if out[id] == nil {
+				out[id] = &span{first: t.first}
+			}
+			p := out[id]
+			p.locs = append(p.locs, make([]loc, t.last+1-p.first-uint64(len(p.locs)))...)
+		}
+	}
+	return out
+}
+
 // note remembers where an entry is. Of several frames for one index the last
 // counts, but a copy never counts before an entry that is here itself: if that
 // was written first, the copy was void when it came.
-func note(found map[nodeID]map[uint64]loc, o *op) {
-	if o.kind != kindEntry && o.kind != kindCarried {
+func (p *span) note(o *op) {
+	if p == nil || o.kind != kindEntry && o.kind != kindCarried || o.index < p.first {
 		return
 	}
-	m := found[o.id]
-	if m == nil {
-		m = make(map[uint64]loc)
-		found[o.id] = m
-	}
-	if _, there := m[o.index]; !there || o.kind == kindEntry {
-		m[o.index] = o.locs[0]
+	i := o.index - p.first
+	if i < uint64(len(p.locs)) && (o.kind == kindEntry || p.locs[i].size == 0) {
+		p.locs[i] = o.locs[0]
 	}
 }
 
@@ -202,8 +225,9 @@ func (x *index) isLocated(s *segment) bool {
 	return s.located
 }
 
-// located gives the runs in s their locs.
-func (x *index) located(s *segment, found map[nodeID]map[uint64]loc) error {
+// located gives the runs in s their locs. Since found was made for them, they
+// may have become shorter.
+func (x *index) located(s *segment, found map[nodeID]*span) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for id, r := range x.replicas {
@@ -212,18 +236,16 @@ func (x *index) located(s *segment, found map[nodeID]map[uint64]loc) error {
 			if t.seg != s || t.locs != nil {
 				continue
 			}
-			locs := make([]loc, 0, t.last-t.first+1)
+			locs := found[id].locs[t.first-found[id].first:][:t.last-t.first+1]
 			bytes := int64(0)
-			for i := t.first; i <= t.last; i++ {
-				at, ok := found[id][i]
-				if !ok {
-					return damaged(s.path, 0, "entry %d of shard %d replica %d is not there", i, id.shard, id.replica)
+			for i, at := range locs {
+				if at.size == 0 {
+					return damaged(s.path, 0, "entry %d of shard %d replica %d is not there", t.first+uint64(i), id.shard, id.replica)
 				}
-				locs = append(locs, at)
 				bytes += int64(at.size)
 			}
 			x.account(t, bytes-t.bytes, 0)
-			t.locs = locs
+			t.locs = slices.Clone(locs)
 		}
 	}
 	s.located = true

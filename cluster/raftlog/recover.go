@@ -286,6 +286,7 @@ func (l *Log) resume(s *segment, w *walker, files map[uint64]*segment) error {
 	}
 	if !w.sealed {
 		if err := l.sealTail(); err != nil {
+			next.closeFiles()
 			return err
 		}
 	}

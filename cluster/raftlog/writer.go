@@ -30,7 +30,7 @@ var errGaveUp = errors.New("raftlog: gave up waiting for a segment")
 // once, and wakes those who waited.
 func (l *Log) write() {
 	defer l.cancel()
-	for {
+	for l.Err() == nil {
 		select {
 		case <-l.wake:
 			if err := l.commit(l.gather()); err != nil {
