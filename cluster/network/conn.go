@@ -46,6 +46,8 @@ type conn struct {
 	stop context.CancelCauseFunc
 	out  *queue
 
+	leaving atomic.Bool // the farewell is being written
+
 	asked  asked  // calls of this side
 	served served // calls of the other side
 
@@ -84,7 +86,11 @@ func (c *conn) run() {
 	release := closeWith(c.ctx, c.nc)
 	var writer sync.WaitGroup
 	writer.Go(c.write)
-	c.end(c.read())
+	err := c.read()
+	if c.leaving.Load() { // the peer was the first to close after the farewell
+		err = errBye
+	}
+	c.end(err)
 	writer.Wait()
 	release()
 	c.asked.fail(context.Cause(c.ctx))
@@ -198,11 +204,12 @@ func (c *conn) writeOne(w *bufio.Writer, o outgoing) error {
 	if o.call != nil && !o.call.leave() {
 		return nil // nobody waits for it any more
 	}
-	if _, err := w.Write(o.frame); err != nil {
-		return err
+	bye := kindOf(o.frame) == kindBye
+	if bye {
+		c.leaving.Store(true)
 	}
-	if kindOf(o.frame) != kindBye {
-		return nil
+	if _, err := w.Write(o.frame); err != nil || !bye {
+		return err
 	}
 	if err := w.Flush(); err != nil {
 		return err
