@@ -124,7 +124,8 @@ func benchPropose(b *testing.B, kind string, replicas, shards, inFlight, size in
 	b.SetBytes(int64(size))
 	b.ResetTimer()
 	start := time.Now()
-	var left, wg = atomic.Int64{}, sync.WaitGroup{}
+	var wg sync.WaitGroup
+	var left atomic.Int64
 	left.Store(int64(b.N))
 	for i := range inFlight {
 		wg.Go(func() {

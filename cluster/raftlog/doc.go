@@ -37,7 +37,9 @@
 // vouch for it. Damage that hits it and nothing else looks like a write that the
 // crash cut off. A group is vouched for by the next one; an idle log gets one
 // after FlushInterval if a commit index moved, and Close adds one.
-// Equally unseen is a directory that was put back as a whole to an earlier time.
+// Equally unseen is a directory, or the newest segment, that was put back to an
+// earlier time, and two faults that hide each other: a seal and the checkpoint of
+// the segment behind it.
 //
 // # Failures
 //
@@ -57,6 +59,13 @@
 // panics instead of the process. Options.FS gives the log the file system
 // without that wrapper.
 //
-// A full disk is no failure as long as only the next segment has no room:
-// commits wait until there is, and Stats().DiskFull says so.
+// A full disk is no failure as long as only the next segment has no room: that
+// is made ahead of time and tried again, Stats().DiskFull says so, and commits
+// wait once the present segment is full too.
+//
+// # In memory
+//
+// On a file system in memory the same code runs; a sync costs nothing there. The
+// segments are the entries' second home then: MemoryBudget should be negative,
+// and SegmentBytes and MaxBytes as small as the whole may be.
 package raftlog

@@ -233,9 +233,10 @@ func (w *walker) next() (h groupHeader, frames []placed, ok bool, err error) {
 	case h.epoch < w.epoch:
 		w.bad = "group is left over from an earlier opening"
 	default:
-		if frames, err = h.frames(w.content); err != nil {
-			w.bad = err.Error()
-			return groupHeader{}, nil, false, nil
+		frames, bad := h.frames(w.content)
+		if bad != nil {
+			w.bad = bad.Error()
+			break
 		}
 		w.off += groupHeaderSize + int(h.size)
 		w.chain, w.epoch, w.synced = h.crc, h.epoch, h.synced
@@ -249,12 +250,7 @@ func (w *walker) next() (h groupHeader, frames []placed, ok bool, err error) {
 // than what the chain holds had reached stable storage, and returns its offset.
 func (w *walker) vouched() (off int, found bool, err error) {
 	magic := binary.LittleEndian.AppendUint32(nil, groupMagic)
-	for at := w.off; ; at++ {
-		i := indexFrom(w.content, magic, at)
-		if i < 0 {
-			return 0, false, nil
-		}
-		at = i
+	for at := indexFrom(w.content, magic, w.off); at >= 0; at = indexFrom(w.content, magic, at+1) {
 		h, ok, err := groupAt(w.content, at, w.number, w.log)
 		if err != nil {
 			return 0, false, err
@@ -263,4 +259,5 @@ func (w *walker) vouched() (off int, found bool, err error) {
 			return at, true, nil
 		}
 	}
+	return 0, false, nil
 }
