@@ -39,7 +39,7 @@ func (n *Node) openHost() error {
 	default:
 		fs = lvfs.Default
 	}
-	if err := adoptRaftDir(fs, path); err != nil {
+	if err := errors.Join(adoptRaftDir(fs, path), removeTombstones(fs, path)); err != nil {
 		return fmt.Errorf("raft directory %s: %w", path, err)
 	}
 	deployment := deploymentID(n.clusterID)
@@ -151,6 +151,42 @@ func adoptRaftDir(fs lvfs.FS, path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// removeTombstones removes the folders that raft keeps of removed replicas for
+// ever, so that none comes back: numbers of replicas are never used again.
+func removeTombstones(fs lvfs.FS, path string) error {
+	const (
+		levels    = 4 // host, deployment, part, replica
+		tombstone = "DELETED.dragonboat"
+	)
+	dirs := []string{path}
+	for range levels {
+		var below []string
+		for _, dir := range dirs {
+			names, err := fs.List(dir)
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			for _, name := range names {
+				full := fs.PathJoin(dir, name)
+				if info, err := fs.Stat(full); err != nil {
+					return err
+				} else if info.IsDir() {
+					below = append(below, full)
+				}
+			}
+		}
+		dirs = below
+	}
+	for _, dir := range dirs {
+		if _, err := fs.Stat(fs.PathJoin(dir, tombstone)); err == nil {
+			if err := fs.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // path gives a place inside the data directory.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -473,5 +475,40 @@ func TestWhatWasDoneWhenTheBrokerClosedIsNotCalledUndone(t *testing.T) {
 		if err := <-answers; !mqerr.OutcomeUnknown(err) {
 			t.Errorf("answer: %v", err)
 		}
+	}
+}
+
+func TestDeletedTopicsLeaveNoFilesBehind(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	folders := func() (of []string) {
+		err := filepath.WalkDir(filepath.Join(dir, raftDir), func(path string, _ fs.DirEntry, err error) error {
+			if strings.HasPrefix(filepath.Base(filepath.Dir(path)), "snapshot-part") {
+				of = append(of, filepath.Base(path))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return of
+	}
+	n := openNode(t, Config{Dir: dir})
+	newTopic(t, n, "stays", 1, nil)
+	mustProduce(t, n, "stays", 0, "x")
+	before := folders()
+	for range 5 {
+		newTopic(t, n, "t", 3, nil)
+		deleteTopicNamed(t, n, "t")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n = openNode(t, Config{Dir: dir})
+	if after := folders(); len(before) != 2 || len(after) != 2 {
+		t.Errorf("folders %v are there after topics came and went, %v before", after, before)
+	}
+	if got := readAll(t, n, "stays", 0, 0); len(got) != 1 {
+		t.Errorf("the topic that stays holds %q", got)
 	}
 }
