@@ -17,6 +17,7 @@ import (
 
 	"github.com/raftmq/mq/cluster/raftlog"
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/topic"
 	"github.com/raftmq/mq/storage"
 )
 
@@ -211,8 +212,9 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 			ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
 			OrderedConfigChange:    true,
 			DisableAutoCompactions: true,
-			// A coarse fuse far above our own budget, which answers first.
-			MaxInMemLogSize: uint64(8 * n.cfg.PartitionInFlightBytes),
+			// A coarse fuse far above our own budget, which answers first, and
+			// above any batch, since it bounds single commands too.
+			MaxInMemLogSize: uint64(max(8*n.cfg.PartitionInFlightBytes, 4*topic.MaxBatchBytes)),
 		})
 	})
 	if err != nil {

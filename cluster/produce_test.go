@@ -104,7 +104,8 @@ func TestARequestIsAnsweredPartitionByPartition(t *testing.T) {
 	other := to("t", 0)
 	other.TopicID = uuid.New()
 	resp, err := produceAll(t, n, &api.ProduceRequest{Acks: api.AcksLeader, Partitions: []api.ProducePartition{
-		to("t", 1), to("x", 0), to("t", -1), to("t", 2), to("t", 0), to("t", 1), other}})
+		to("t", 1), to("x", 0), to("t", -1), to("t", 2), to("t", 0), to("t", 1), other,
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +113,13 @@ func TestARequestIsAnsweredPartitionByPartition(t *testing.T) {
 		err    error
 		offset int64
 	}{
-		{nil, 0}, {mqerr.ErrUnknownTopicOrPartition, -1}, {mqerr.ErrUnknownTopicOrPartition, -1},
-		{mqerr.ErrUnknownTopicOrPartition, -1}, {nil, 0}, {nil, 1}, {mqerr.ErrUnknownTopicID, -1},
+		{nil, 0},
+		{mqerr.ErrUnknownTopicOrPartition, -1},
+		{mqerr.ErrUnknownTopicOrPartition, -1},
+		{mqerr.ErrUnknownTopicOrPartition, -1},
+		{nil, 0},
+		{nil, 1},
+		{mqerr.ErrUnknownTopicID, -1},
 	} {
 		if p := resp.Partitions[i]; !errors.Is(p.Err, want.err) || p.BaseOffset != want.offset {
 			t.Errorf("result %d: %+v, want offset %d, %v", i, p, want.offset, want.err)
@@ -137,7 +143,8 @@ func TestProduceUnderAnEndedContextDoesNothing(t *testing.T) {
 	cancel()
 	calls := 0
 	n.Produce(ctx, &api.ProduceRequest{Acks: api.AcksAll, Partitions: []api.ProducePartition{{
-		TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, "x")}}}, func(_ *api.ProduceResponse, err error) {
+		TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, "x"),
+	}}}, func(_ *api.ProduceResponse, err error) {
 		calls++
 		if !errors.Is(err, context.Canceled) || mqerr.OutcomeUnknown(err) {
 			t.Errorf("answer: %v", err)
@@ -159,7 +166,8 @@ func TestWithoutAcksTheAnswerDoesNotWait(t *testing.T) {
 	batch := makeBatch(t, "x")
 	resp, err := produceAll(t, n, &api.ProduceRequest{Acks: api.AcksNone, Partitions: []api.ProducePartition{
 		{TopicPartition: api.TopicPartition{Topic: "t"}, Batch: batch},
-		{TopicPartition: api.TopicPartition{Topic: "t"}, Batch: batch[:10]}}})
+		{TopicPartition: api.TopicPartition{Topic: "t"}, Batch: batch[:10]},
+	}})
 	if err != nil || resp.Partitions[0].Err != nil || resp.Partitions[0].BaseOffset != -1 || !errors.Is(resp.Partitions[1].Err, mqerr.ErrCorruptBatch) {
 		t.Fatalf("%+v, %v", resp, err)
 	}
@@ -258,6 +266,14 @@ func TestABatchLargerThanTheBudgetPassesAlone(t *testing.T) {
 	open.Wait()
 }
 
+func TestTheLargestBatchPassesUnderTheSmallestBudget(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{PartitionInFlightBytes: 1000, InFlightBytes: 1000, MaxMemory: 1 << 30})
+	newTopic(t, n, "t", 1, map[string]string{topic.MaxMessageBytes: fmt.Sprint(topic.MaxBatchBytes)})
+	mustProduce(t, n, "t", 0, strings.Repeat("x", topic.MaxBatchBytes-1000))
+	mustProduce(t, n, "t", 0, "and on")
+}
+
 func TestAFullBrokerIsBusyAndRecovers(t *testing.T) {
 	t.Parallel()
 	n := openNode(t, Config{InFlightBytes: 50_000})
@@ -300,7 +316,8 @@ func TestEveryRequestIsAnsweredOnceWhenTheBrokerCloses(t *testing.T) {
 				opens.Add(1)
 				var calls atomic.Int32
 				n.Produce(t.Context(), &api.ProduceRequest{Acks: api.AcksAll, Partitions: []api.ProducePartition{
-					{TopicPartition: api.TopicPartition{Topic: "t", Partition: int32(i % 2)}, Batch: batch}}}, func(resp *api.ProduceResponse, err error) {
+					{TopicPartition: api.TopicPartition{Topic: "t", Partition: int32(i % 2)}, Batch: batch},
+				}}, func(resp *api.ProduceResponse, err error) {
 					if calls.Add(1) != 1 {
 						t.Error("a request was answered twice")
 					}
@@ -354,7 +371,8 @@ func TestAnAnswerMayProduceAgain(t *testing.T) {
 		}
 		left--
 		n.Produce(t.Context(), &api.ProduceRequest{Acks: api.AcksAll, Partitions: []api.ProducePartition{{
-			TopicPartition: api.TopicPartition{Topic: "t"}, Batch: batch}}}, next)
+			TopicPartition: api.TopicPartition{Topic: "t"}, Batch: batch,
+		}}}, next)
 	}
 	next(&api.ProduceResponse{Partitions: make([]api.ProduceResult, 1)}, nil)
 	select {
@@ -376,7 +394,8 @@ func TestBatchesOfOneCallerKeepTheirOrder(t *testing.T) {
 	for i := range batches {
 		open.Add(1)
 		n.Produce(t.Context(), &api.ProduceRequest{Acks: api.AcksAll, Partitions: []api.ProducePartition{{
-			TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, fmt.Sprint(i))}}}, func(resp *api.ProduceResponse, err error) {
+			TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, fmt.Sprint(i)),
+		}}}, func(resp *api.ProduceResponse, err error) {
 			if err != nil || resp.Partitions[0].Err != nil || resp.Partitions[0].BaseOffset != int64(i) {
 				t.Errorf("batch %d: %+v, %v", i, resp, err)
 			}
@@ -462,7 +481,8 @@ func TestAProposalThatIsNotAppliedInTimeHasAnUnknownOutcome(t *testing.T) {
 	newTopic(t, n, "t", 1, nil)
 	release := n.stall(t, "t", 0)
 	resp, err := produceAll(t, n, &api.ProduceRequest{Acks: api.AcksAll, Timeout: time.Millisecond, Partitions: []api.ProducePartition{{
-		TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, "x")}}})
+		TopicPartition: api.TopicPartition{Topic: "t"}, Batch: makeBatch(t, "x"),
+	}}})
 	if err != nil || !errors.Is(resp.Partitions[0].Err, mqerr.ErrTimeout) || !mqerr.OutcomeUnknown(resp.Partitions[0].Err) {
 		t.Errorf("%+v, %v", resp, err)
 	}
