@@ -48,7 +48,7 @@ func countBatches(tb testing.TB, b []byte) int {
 }
 
 // waiting starts a fetch and returns when it waits for the partition.
-func waiting(tb testing.TB, n *Node, ctx context.Context, req *api.FetchRequest) <-chan fetchAnswer {
+func waiting(ctx context.Context, tb testing.TB, n *Node, req *api.FetchRequest) <-chan fetchAnswer {
 	tb.Helper()
 	f, err := n.find(req.Partitions[0].TopicPartition)
 	if err != nil {
@@ -93,8 +93,9 @@ func TestAWaitingFetchWakesOnProduce(t *testing.T) {
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 2, nil)
 	for i := range int64(20) {
-		got := waiting(t, n, t.Context(), &api.FetchRequest{
-			MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, i), fetchAt("t", 1, 0)}})
+		got := waiting(t.Context(), t, n, &api.FetchRequest{
+			MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, i), fetchAt("t", 1, 0)},
+		})
 		mustProduce(t, n, "t", 0, "x")
 		a := answerOf(t, got)
 		if a.err != nil || len(a.resp.Partitions) != 1 {
@@ -115,8 +116,9 @@ func TestAFetchWaitsForMinBytes(t *testing.T) {
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 2, nil)
 	size := len(makeBatch(t, "x"))
-	got := waiting(t, n, t.Context(), &api.FetchRequest{
-		MaxWait: long, MinBytes: 3*size - 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0), fetchAt("t", 1, 0)}})
+	got := waiting(t.Context(), t, n, &api.FetchRequest{
+		MaxWait: long, MinBytes: 3*size - 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0), fetchAt("t", 1, 0)},
+	})
 	for _, p := range []int32{0, 1, 0} {
 		mustProduce(t, n, "t", p, "x")
 	}
@@ -225,7 +227,7 @@ func TestOneFetchReadsManyPartitions(t *testing.T) {
 	for p := range int32(parts) {
 		req.Partitions = append(req.Partitions, fetchAt("t", p, 0))
 	}
-	got := waiting(t, n, t.Context(), req)
+	got := waiting(t.Context(), t, n, req)
 	mustProduce(t, n, "t", parts-1, "last")
 	if a := answerOf(t, got); a.err != nil || len(a.resp.Partitions) != 1 || a.resp.Partitions[0].Partition != parts-1 {
 		t.Errorf("one partition has news: %+v, %v", a.resp, a.err)
@@ -243,7 +245,7 @@ func TestAFetchEndsWithItsContext(t *testing.T) {
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 1, nil)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	got := waiting(t, n, ctx, &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
+	got := waiting(ctx, t, n, &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
 	why := errors.New("no more")
 	cancel(why)
 	if a := answerOf(t, got); !errors.Is(a.err, why) || a.resp != nil {
@@ -259,7 +261,7 @@ func TestAWaitingFetchIsAnsweredWhenTheBrokerCloses(t *testing.T) {
 	t.Parallel()
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 1, nil)
-	got := waiting(t, n, t.Context(), &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
+	got := waiting(t.Context(), t, n, &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +289,7 @@ func TestAWaitingFetchIsToldThatTheTopicIsGone(t *testing.T) {
 	t.Parallel()
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 1, nil)
-	got := waiting(t, n, t.Context(), &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
+	got := waiting(t.Context(), t, n, &api.FetchRequest{MaxWait: long, MinBytes: 1, Partitions: []api.FetchPartition{fetchAt("t", 0, 0)}})
 	deleteTopicNamed(t, n, "t")
 	a := answerOf(t, got)
 	if a.err != nil || len(a.resp.Partitions) != 1 {

@@ -30,7 +30,8 @@ func timedBatch(tb testing.TB, times ...int64) []byte {
 func trim(tb testing.TB, n api.Broker, topic string, partition int32, offset int64) {
 	tb.Helper()
 	resp, err := n.TrimTopic(timeout(tb), &api.TrimTopicRequest{Partitions: []api.TrimPartition{{
-		TopicPartition: api.TopicPartition{Topic: topic, Partition: partition}, Offset: offset}}})
+		TopicPartition: api.TopicPartition{Topic: topic, Partition: partition}, Offset: offset,
+	}}})
 	if err == nil {
 		err = resp.Partitions[0].Err
 	}
@@ -42,7 +43,8 @@ func trim(tb testing.TB, n api.Broker, topic string, partition int32, offset int
 func offsetAt(tb testing.TB, n api.Broker, topic string, timestamp int64) (offset, at int64) {
 	tb.Helper()
 	resp, err := n.ListOffsets(tb.Context(), &api.ListOffsetsRequest{Partitions: []api.ListOffsetsPartition{{
-		TopicPartition: api.TopicPartition{Topic: topic}, Timestamp: timestamp}}})
+		TopicPartition: api.TopicPartition{Topic: topic}, Timestamp: timestamp,
+	}}})
 	if err == nil {
 		err = resp.Partitions[0].Err
 	}
@@ -174,7 +176,8 @@ func TestEachStartOfTheBrokerIsALeaderEpoch(t *testing.T) {
 		mustProduce(t, n, "t", 0, "a", "b")
 		for i, e := range epochs {
 			resp, err := n.EpochEnds(t.Context(), &api.EpochEndsRequest{Partitions: []api.EpochEndsPartition{
-				{TopicPartition: api.TopicPartition{Topic: "t"}, LeaderEpoch: e}, {TopicPartition: api.TopicPartition{Topic: "t"}, LeaderEpoch: f.epoch + 1}}})
+				{TopicPartition: api.TopicPartition{Topic: "t"}, LeaderEpoch: e}, {TopicPartition: api.TopicPartition{Topic: "t"}, LeaderEpoch: f.epoch + 1},
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
