@@ -14,7 +14,7 @@ import (
 type reclaimer struct {
 	deleted atomic.Int64 // bytes of batches since the last pass
 	running atomic.Bool
-	pass    sync.WaitGroup // at most one goroutine, which ends with its pass or with Close
+	passes  sync.WaitGroup // at most one goroutine, which ends with its passes or with Close
 }
 
 // noteDeleted counts deletions and, when they are worth it by now, starts a
@@ -23,36 +23,47 @@ type reclaimer struct {
 // it frees. The caller is inside the gate.
 func (s *Store) noteDeleted(bytes int64) {
 	r := &s.reclaim
-	if r.deleted.Add(bytes) < s.reclaimFloor || !s.blobs || !r.running.CompareAndSwap(false, true) {
-		return
+	if r.deleted.Add(bytes) >= s.reclaimFloor && s.blobs && r.running.CompareAndSwap(false, true) {
+		r.passes.Go(s.reclaimLoop)
 	}
-	r.pass.Go(func() {
-		defer r.running.Store(false)
-		if err := s.reclaimPass(); err != nil && !errors.Is(err, mqerr.ErrClosed) {
-			s.log.Warn("storage: disk space was not reclaimed", "err", err)
-		}
-	})
 }
 
-func (s *Store) reclaimPass() error {
+// reclaimLoop makes passes until none is worth it. What is deleted while it
+// says that it is not running any more starts it again, here or there.
+func (s *Store) reclaimLoop() {
+	r := &s.reclaim
+	for {
+		seen := r.deleted.Load()
+		done, err := s.reclaimPass(seen)
+		if err != nil && !errors.Is(err, mqerr.ErrClosed) {
+			s.log.Warn("storage: disk space was not reclaimed", "err", err)
+		}
+		r.running.Store(false)
+		now := r.deleted.Load()
+		if err != nil || now < s.reclaimFloor || !done && now == seen || !r.running.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// reclaimPass frees the space of deleted bytes, if they are worth it.
+func (s *Store) reclaimPass(deleted int64) (done bool, err error) {
 	if err := s.gate.enter(); err != nil {
-		return err
+		return false, err
 	}
 	defer s.gate.leave()
 	m := s.db.Metrics()
-	live := m.Table.Local.LiveSize + m.BlobFiles.LiveSize
-	n := s.reclaim.deleted.Load()
-	if n < int64(live/10) {
-		return nil
+	if live := m.Table.Local.LiveSize + m.BlobFiles.LiveSize; deleted < int64(live/10) {
+		return false, nil
 	}
-	s.reclaim.deleted.Add(-n)
-	err := s.db.Compact(s.closing, []byte{byte(famData)}, []byte{byte(famData) + 1}, false)
+	s.reclaim.deleted.Add(-deleted)
+	err = s.db.Compact(s.closing, []byte{byte(famData)}, []byte{byte(famData) + 1}, false)
 	if err == nil {
-		return nil
+		return true, nil
 	}
-	s.reclaim.deleted.Add(n)
+	s.reclaim.deleted.Add(deleted)
 	if s.closing.Err() != nil {
-		return mqerr.ErrClosed
+		return false, mqerr.ErrClosed
 	}
-	return engineError(err)
+	return false, engineError(err)
 }

@@ -133,7 +133,7 @@ func (s *Store) Close() error {
 	s.closeOnce.Do(func() {
 		s.close()
 		s.gate.close()
-		s.reclaim.pass.Wait()
+		s.reclaim.passes.Wait()
 		s.mu.Lock()
 		snapshots := s.mu.snapshots
 		s.mu.snapshots = nil

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"fmt"
 	"slices"
 )
 
@@ -54,12 +55,12 @@ func (l *Log) OffsetForTimestamp(ts, from int64) (batch []byte, next int64, err 
 		begin = mk.last + 1
 	}
 	for b, err := range l.batches(it, m, begin) {
-		if err != nil {
-			return nil, 0, err
+		var v dataValue
+		if err == nil {
+			v, err = l.value(m, b)
 		}
-		v, err := l.value(m, b)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, fmt.Errorf("storage: log %s: look up a time: %w", l.id, err)
 		}
 		if v.maxTimestamp >= ts {
 			return slices.Clone(v.batch), b.last + 1, nil

@@ -61,8 +61,7 @@ func (lb *LogBatch) free(it *pebble.Iterator, bytes int64) error {
 	if err := lb.b.DeleteRange(dataKey(l.id, n.gen, n.freed), dataKey(l.id, n.gen, n.Start), nil); err != nil {
 		return err
 	}
-	// A mark at the batch before the start still tells how much lies below.
-	var end []byte
+	var end []byte // behind the last mark below the start
 	for mk, err := range l.marks(it, lb.base, math.MinInt64) {
 		if err != nil {
 			return err
