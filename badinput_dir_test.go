@@ -2,6 +2,7 @@ package mq_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -251,14 +252,20 @@ func TestNearlyFullDiskRefusesRecordsAndServesReads(t *testing.T) {
 	s.start(t)
 
 	eventually(t, "the broker has looked", func() bool { return errors.Is(s.broker.Stats().Fenced, mq.ErrDiskFull) })
-	p := s.producer(t, mq.ProducerConfig{Topic: name, DeliveryTimeout: 100 * time.Millisecond})
-	err := p.Send(soon(t), &mq.Record{Value: []byte("no")})
-	wantError(t, err, mq.ErrDiskFull)
-	if mq.OutcomeUnknown(err) {
-		t.Errorf("%v says that it may be stored", err)
-	}
-	_, err = s.admin().CreateTopic(soonest(t), mq.TopicSpec{Name: "new"})
-	wantError(t, err, mq.ErrDiskFull)
+	p := s.producer(t, mq.ProducerConfig{Topic: name, DeliveryTimeout: 200 * time.Millisecond})
+	eventually(t, "a record is refused for lack of space", func() bool {
+		err := p.Send(soon(t), &mq.Record{Value: []byte("no")})
+		if err == nil || mq.OutcomeUnknown(err) {
+			t.Fatalf("%v says that it may be stored", err)
+		}
+		return errors.Is(err, mq.ErrDiskFull) // else it came too late to be refused
+	})
+	eventually(t, "a topic is refused for lack of space", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := s.admin().CreateTopic(ctx, mq.TopicSpec{Name: "new"})
+		return errors.Is(err, mq.ErrDiskFull)
+	})
 	if got := scrape(t, s.broker)["mq_storage_read_only"]; got != 1 {
 		t.Errorf("mq_storage_read_only is %v", got)
 	}

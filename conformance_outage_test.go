@@ -35,7 +35,7 @@ func startStream(t *testing.T, e mq.Endpoint, topic string) *stream {
 	s := &stream{t: t, topic: topic, read: make(chan []string, 1), want: make(chan int, 1)}
 	s.p = newProducer(t, e, mq.ProducerConfig{Topic: topic, BatchSize: 10, MaxInFlight: 8})
 	c := newConsumer(t, e, mq.ConsumerConfig{Topics: []string{topic}, GroupID: topic, AutoCommitInterval: 5 * time.Millisecond})
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	wg.Go(func() {

@@ -20,7 +20,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 				name := s.topic(t, 2, mq.ConfigRetentionBytes+"=123456789", mq.ConfigTimestampType+"=LogAppendTime")
 				p := s.producer(t, mq.ProducerConfig{Topic: name, Partitioner: lastByte{}, Compression: mq.CompressionZstd})
 				var sent [2][]*mq.Record
-				for i := range 200 {
+				for i := range 60 {
 					r := &mq.Record{Key: []byte{byte(i)}, Value: []byte(strconv.Itoa(i))}
 					if err := p.Send(soon(t), r); err != nil {
 						t.Fatal(err)
@@ -28,10 +28,10 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 					sent[r.Partition] = append(sent[r.Partition], r)
 				}
 				c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{0}, GroupID: name, AutoCommitInterval: -1})
-				if err := c.Commit(soon(t), take(t, c, 40)...); err != nil {
+				if err := c.Commit(soon(t), take(t, c, 20)...); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.admin().TrimTopic(soon(t), name, mq.StartAt(30), 1); err != nil {
+				if _, err := s.admin().TrimTopic(soon(t), name, mq.StartAt(10), 1); err != nil {
 					t.Fatal(err)
 				}
 				before, err := s.admin().DescribeTopic(soon(t), name)
@@ -61,15 +61,15 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 				if again, err := s.admin().DescribeCluster(soon(t)); err != nil || again.ID != cluster.ID {
 					t.Errorf("the cluster was %+v and is %+v, %v", cluster, again, err)
 				}
-				wantRecords(t, take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{0}}), 100), sent[0])
-				wantRecords(t, take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{1}}), 70), sent[1][30:])
+				wantRecords(t, take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{0}}), 30), sent[0])
+				wantRecords(t, take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{1}}), 20), sent[1][10:])
 				later := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{0}, GroupID: name})
-				if got := take(t, later, 1)[0]; got.Offset != 40 {
-					t.Errorf("the group goes on at %d, want 40", got.Offset)
+				if got := take(t, later, 1)[0]; got.Offset != 20 {
+					t.Errorf("the group goes on at %d, want 20", got.Offset)
 				}
 				r := &mq.Record{Key: []byte{0}, Value: []byte("new")}
-				if err := s.producer(t, mq.ProducerConfig{Topic: name, Partitioner: lastByte{}}).Send(soon(t), r); err != nil || r.Offset != 100 {
-					t.Errorf("the next record is at %d, %v; want 100", r.Offset, err)
+				if err := s.producer(t, mq.ProducerConfig{Topic: name, Partitioner: lastByte{}}).Send(soon(t), r); err != nil || r.Offset != 30 {
+					t.Errorf("the next record is at %d, %v; want 30", r.Offset, err)
 				}
 			})
 		}
