@@ -45,10 +45,7 @@ func (all files) on(t *testing.T, dir, name string, content []byte) *vfs.MemFS {
 			}
 			b = content
 		}
-		f, err := fs.Create(fs.PathJoin(dir, n), vfs.WriteCategoryUnspecified)
-		must(t, err)
-		_, err = f.Write(b)
-		must(t, errors.Join(err, f.Close()))
+		writeTo(t, fs, fs.PathJoin(dir, n), b)
 	}
 	return fs
 }

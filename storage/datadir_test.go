@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -265,6 +266,6 @@ func writeTo(t *testing.T, fs vfs.FS, name string, content []byte) {
 	t.Helper()
 	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
 	must(t, err)
-	_, err = f.Write(content)
+	_, err = f.Write(slices.Clone(content)) // under the race detector the memory file system spoils what it is given
 	must(t, errors.Join(err, f.Close()))
 }
