@@ -177,25 +177,55 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 	}
 }
 
-func TestGapInEntriesIsRefused(t *testing.T) {
+// What raft must not ask for fails the log, and its owner is told.
+func TestUpdatesThatCannotBeTakenFailTheLog(t *testing.T) {
 	t.Parallel()
-	o := memory()
-	l := open(t, o)
-	save(t, l, update(1, 1, 3, 10))
 	gap := update(1, 4, 3, 10)
 	gap.EntriesToSave = append(gap.EntriesToSave[:1], gap.EntriesToSave[2])
 	behind := update(1, 9, 2, 10)
 	behind.Snapshot = pb.Snapshot{Index: 7, Term: 1}
-	for name, u := range map[string]pb.Update{"gap before": update(1, 5, 1, 10), "gap inside": gap, "gap behind a snapshot": behind} {
-		if err := l.SaveRaftState(updates(u), 1); err == nil {
-			t.Errorf("%s: no error", name)
-		}
+	large := update(1, 4, 65, 0)
+	for i, cmd := 0, make([]byte, 16<<20); i < len(large.EntriesToSave); i++ {
+		large.EntriesToSave[i].Cmd = cmd
 	}
-	save(t, l, update(1, 4, 1, 10))
-	has(t, l, 1, 1, 4, 10)
-	l.Close()
-	l = open(t, o)
-	has(t, l, 1, 1, 4, 10)
+	for name, u := range map[string]pb.Update{
+		"gap before": update(1, 5, 1, 10), "gap inside": gap, "gap behind a snapshot": behind, "too large": large,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := make(chan error, 1)
+			o := memory()
+			o.OnFailure = func(err error) { told <- err }
+			l := open(t, o)
+			save(t, l, update(1, 1, 3, 10))
+			done := make(chan error, 1)
+			go func() { done <- l.SaveRaftState(updates(u), 1) }()
+			select {
+			case err := <-told:
+				if err == nil || !errors.Is(l.Err(), err) {
+					t.Fatalf("told %v, failed with %v", err, l.Err())
+				}
+			case err := <-done:
+				t.Fatalf("the call returned %v and nobody was told", err)
+			case <-time.After(20 * time.Second):
+				t.Fatal("nobody was told")
+			}
+			select {
+			case err := <-done:
+				t.Fatalf("the call was not held: %v", err)
+			default:
+			}
+			l.Release()
+			if err := <-done; !errors.Is(err, l.Err()) {
+				t.Fatalf("got %v", err)
+			}
+			l.Close()
+			o.OnFailure = nil
+			l = open(t, o)
+			has(t, l, 1, 1, 3, 10)
+			save(t, l, update(1, 4, 1, 10))
+		})
+	}
 }
 
 func TestEntryLargerThanASegment(t *testing.T) {

@@ -61,14 +61,16 @@ func (l *Log) GetBootstrapInfo(shardID, replicaID uint64) (pb.Bootstrap, error) 
 // SaveRaftState implements raftio.ILogDB. On return everything is on stable
 // storage, except a commit index that moved alone: nothing depends on it, since
 // a replica learns it again, so it is written with the next commit and costs no
-// sync.
+// sync. Updates that the log can't take make it fail: the library panics on
+// every error, and of a worker that ended in silence nobody would know.
 func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 	if err := l.Err(); err != nil {
 		return l.hold(err)
 	}
 	durable, err := l.index.take(updates)
 	if err != nil {
-		return err
+		l.fail(err)
+		return l.hold(err)
 	}
 	if !durable {
 		l.touch()
@@ -90,7 +92,9 @@ func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 		}
 	}
 	if b.size > maxBatchBytes {
-		return fmt.Errorf("raftlog: updates take %d bytes, more than %d", b.size, maxBatchBytes)
+		err := fmt.Errorf("raftlog: updates take %d bytes, more than %d", b.size, maxBatchBytes)
+		l.fail(err)
+		return l.hold(err)
 	}
 	if err := l.submit(b); err != nil {
 		return l.hold(err)
