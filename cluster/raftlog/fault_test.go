@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -136,6 +137,80 @@ func TestFullDiskAtAnyPointLosesNothing(t *testing.T) {
 		t.Error("the disk was never full")
 	}
 	t.Logf("%d times full", waits)
+}
+
+// Nothing was promised for a segment that is not in use.
+func TestNextSegmentIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, what := range []change{changeCreate, changeWrite, changeSync, changeRename} {
+		t.Run(string(what), func(t *testing.T) {
+			t.Parallel()
+			d := newPowerDisk()
+			o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, Clock: hasty{}, OnFailure: func(error) {}}
+			l := open(t, o)
+			waitFor(t, func() bool { return l.Stats().Files == 2 })
+			tries := 0
+			d.mu.Lock()
+			d.before = func(c change, name string) error {
+				if c == what && (c == changeRename || strings.HasSuffix(name, ".tmp")) && tries < 5 {
+					tries++
+					return syscall.EMFILE
+				}
+				return nil
+			}
+			d.mu.Unlock()
+			for i := range uint64(60) {
+				save(t, l, update(1, i+1, 1, 1000))
+			}
+			if d.mu.Lock(); tries < 5 {
+				t.Errorf("%d tries failed", tries)
+			}
+			d.mu.Unlock()
+			l.Close()
+			l = open(t, o)
+			has(t, l, 1, 1, 60, 1000)
+		})
+	}
+}
+
+func TestNextSegmentThatFailsForLongFailsTheLog(t *testing.T) {
+	t.Parallel()
+	d := newPowerDisk()
+	told := make(chan error, 1)
+	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, Clock: hasty{}, OnFailure: func(err error) { told <- err }}
+	l := open(t, o)
+	save(t, l, update(1, 1, 3, 1000))
+	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	d.mu.Lock()
+	d.before = func(_ change, name string) error {
+		if strings.HasSuffix(name, ".tmp") {
+			return syscall.EMFILE
+		}
+		return nil
+	}
+	d.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		for i := uint64(4); ; i++ {
+			if err := l.SaveRaftState(updates(update(1, i, 1, 1000)), 1); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	var damage *raftlog.DamageError
+	select {
+	case err := <-told:
+		if !errors.Is(err, syscall.EMFILE) || errors.As(err, &damage) {
+			t.Fatalf("told %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody was told")
+	}
+	l.Release()
+	if err := <-done; !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("got %v", err)
+	}
 }
 
 func TestOpeningOnAFullDiskSaysSo(t *testing.T) {

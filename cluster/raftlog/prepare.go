@@ -13,12 +13,19 @@ import (
 
 	"github.com/lni/vfs"
 
+	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/clock"
 )
 
 // diskFullRetry is the wait between two tries to prepare a segment on a full
 // disk.
 const diskFullRetry = 500 * time.Millisecond
+
+// prepareTries is how often in a row preparing a segment may fail for other
+// reasons, which with the waits of prepareRetry takes about a minute.
+const prepareTries = 20
+
+var prepareRetry = backoff.Policy{Base: 10 * time.Millisecond, Max: 5 * time.Second}
 
 // firstSegmentBytes is the size of the first segment. Each further one is twice
 // as large, up to Options.SegmentBytes, so that a broker with little to do
@@ -117,9 +124,12 @@ func (p *preparer) retire(segments []*segment) {
 }
 
 // insist makes spare a segment of at least size bytes, however long the disk
-// stays full. It returns false when ctx ends or the log is broken.
+// stays full. Other failures it bears for a while: nothing was promised for a
+// segment that is not in use, and what the process is short of, such as file
+// descriptors, may come back. It returns false when ctx ends or the log is
+// broken.
 func (p *preparer) insist(ctx context.Context, number uint64, size int64) bool {
-	for {
+	for failures := 0; ; {
 		s, err := p.enough(ctx, p.spare, number, size)
 		p.spare = s
 		if err == nil {
@@ -129,15 +139,23 @@ func (p *preparer) insist(ctx context.Context, number uint64, size int64) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		if !isDiskFull(err) {
-			p.fail(fmt.Errorf("raftlog: prepare segment %d: %w", number, err))
-			return false
+		wait := diskFullRetry
+		if isDiskFull(err) {
+			failures = 0
+			if !p.full.Swap(true) {
+				p.logger.Warn("raft log: disk full, no room for the next segment", "segment", number, "bytes", size, "err", err)
+			}
+			p.sweep(0) // better than to keep it for later
+		} else {
+			p.full.Store(false)
+			if failures++; failures == prepareTries {
+				p.fail(fmt.Errorf("raftlog: prepare segment %d: %w", number, err))
+				return false
+			}
+			p.logger.Warn("raft log: the next segment can't be prepared yet", "segment", number, "bytes", size, "err", err)
+			wait = prepareRetry.Delay(failures)
 		}
-		if !p.full.Swap(true) {
-			p.logger.Warn("raft log: disk full, no room for the next segment", "segment", number, "bytes", size, "err", err)
-		}
-		p.sweep(0) // better than to keep it for later
-		if p.clock.Sleep(ctx, diskFullRetry) != nil {
+		if p.clock.Sleep(ctx, wait) != nil {
 			return false
 		}
 	}
