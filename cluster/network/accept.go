@@ -10,7 +10,7 @@ import (
 
 const (
 	maxConns      = 4096 // that others made
-	maxHandshakes = 64   // that others have begun
+	maxHandshakes = 256  // that others have begun
 	maxStrangers  = 256  // of whose refusal the log keeps account
 )
 

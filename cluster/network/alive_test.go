@@ -120,6 +120,32 @@ func TestConnectionClosedOnPurposeIsNotBroken(t *testing.T) {
 	})
 }
 
+// A handler that works on for a dead peer must not hold up the alarm.
+func TestOutageIsToldWhileHandlersRun(t *testing.T) {
+	onAll(t, func(t *testing.T, w *world) {
+		broken := make(chan time.Duration, 10)
+		there, release := make(chan struct{}, 1), make(chan struct{})
+		w.attach("a", hints(broken), answering(func(context.Context, network.Identity, string, []byte) ([]byte, error) {
+			there <- struct{}{}
+			<-release
+			return nil, nil
+		}))
+		b := w.attach("b")
+		result := make(chan error, 1)
+		go func() {
+			_, err := b.Call(t.Context(), "a", "m", nil)
+			result <- err
+		}()
+		receive(t, there)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, broken)
+		close(release)
+		receive(t, result)
+	})
+}
+
 func TestOutageIsToldOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

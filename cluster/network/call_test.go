@@ -117,6 +117,9 @@ func TestCallThatCanNotLeaveSaysSo(t *testing.T) {
 		if _, err := a.Call(t.Context(), "b", "m", nil); !errors.Is(err, mqerr.ErrClosed) {
 			t.Errorf("closed link: %v", err)
 		}
+		if _, _, err := a.CallAddr(t.Context(), b.Addr(), "m", nil); !errors.Is(err, mqerr.ErrClosed) {
+			t.Errorf("closed link: %v", err)
+		}
 	})
 }
 
@@ -287,12 +290,12 @@ func TestCallsThatWaitToBeWrittenAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := inMemory(t)
 		deaf(t, w)
-		a := w.attach("a", func(c *network.Config) { c.CallQueueBytes = 10_000 })
+		a := w.attach("a", func(c *network.Config) { c.CallQueueBytes = 1_000_000 })
 		results := make(chan error, 20)
 		ctx, cancel := context.WithCancel(t.Context())
 		for range cap(results) {
 			go func() {
-				_, err := a.Call(ctx, "deaf", "m", make([]byte, 1000))
+				_, err := a.Call(ctx, "deaf", "m", make([]byte, 100_000))
 				results <- err
 			}()
 		}

@@ -41,7 +41,8 @@ type Identity struct {
 	DirectoryID string
 
 	// Addr is where others dial this broker. It may change whenever the broker
-	// starts. Default the listener's address.
+	// starts. Default the listener's address, which is of use to others only if
+	// it names an interface.
 	Addr string
 
 	// Feature is the highest feature level that the broker supports. It is
@@ -135,7 +136,8 @@ type Config struct {
 	// brokers of a test share one.
 	Faults *Faults
 
-	// Clock times everything but DialTimeout. Default the machine's.
+	// Clock times keep-alive, back-off, the snapshot rate and fault rules.
+	// Default the machine's.
 	Clock clock.Clock
 
 	// Logger gets what happens to connections. Default silent.

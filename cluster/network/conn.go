@@ -81,7 +81,8 @@ func newConn(l *Link, nc net.Conn, cl class, other Identity, dialled bool) *conn
 	return c
 }
 
-// run works until the connection ends and everything that belongs to it too.
+// run works until the connection has ended. Handlers of the other side's calls
+// may still run then; their ctx has ended.
 func (c *conn) run() {
 	release := closeWith(c.ctx, c.nc)
 	var writer sync.WaitGroup
@@ -94,7 +95,6 @@ func (c *conn) run() {
 	writer.Wait()
 	release()
 	c.asked.fail(context.Cause(c.ctx))
-	c.served.wait()
 }
 
 // end ends the connection; the first cause counts.
@@ -134,7 +134,7 @@ func (c *conn) ended() bool { return c.ctx.Err() != nil }
 
 // bye closes the connection after what is already in its queue.
 func (c *conn) bye() {
-	if c.put(outgoing{frame: seal(newFrame(kindBye, 0))}) != nil {
+	if c.link.cfg.Faults.rule(c.sends).Cut || c.put(outgoing{frame: seal(newFrame(kindBye, 0))}) != nil {
 		c.end(errBye)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // dial makes a connection to addr, where the broker with directory id to is
 // expected, or any if to is empty.
-func (l *Link) dial(ctx context.Context, addr, to string, cl class) (_ *conn, err error) {
+func (l *Link) dial(ctx context.Context, addr, to string, cl class) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.DialTimeout)
 	defer cancel()
 	way := pair{l.Self().DirectoryID, to}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -45,9 +44,9 @@ type Faults struct {
 		sync.Mutex
 		rules    map[pair]Rule
 		isolated map[string]bool
-		chance   map[pair]*rand.Rand
-		made     map[*conn]pair // connections by who made them and to whom
-		changed  chan struct{}  // closed by the next change
+		chance   map[pair]uint64 // state of its SplitMix64
+		made     map[*conn]pair  // connections by who made them and to whom
+		changed  chan struct{}   // closed by the next change
 	}
 }
 
@@ -63,7 +62,7 @@ func NewFaults(seed uint64) *Faults {
 	f := &Faults{seed: seed}
 	f.mu.rules = make(map[pair]Rule)
 	f.mu.isolated = make(map[string]bool)
-	f.mu.chance = make(map[pair]*rand.Rand)
+	f.mu.chance = make(map[pair]uint64)
 	f.mu.made = make(map[*conn]pair)
 	f.mu.changed = make(chan struct{})
 	return f
@@ -235,12 +234,20 @@ func (f *Faults) happensLocked(p pair, chance float64) bool {
 	if chance <= 0 {
 		return false
 	}
-	r := f.mu.chance[p]
-	if r == nil {
+	state, ok := f.mu.chance[p]
+	if !ok {
 		h := fnv.New64a()
 		h.Write([]byte(p.from + "\x00" + p.to))
-		r = rand.New(rand.NewPCG(f.seed, h.Sum64())) //nolint:forbidigo // it decides the fate of messages, not of state
-		f.mu.chance[p] = r
+		state = f.seed ^ h.Sum64()
 	}
-	return r.Float64() < chance
+	state += 0x9e3779b97f4a7c15
+	f.mu.chance[p] = state
+	return float64(mix(state)>>11)/(1<<53) < chance
+}
+
+// mix is the output function of SplitMix64 (Steele, Lea, Flood 2014).
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
 }

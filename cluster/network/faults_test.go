@@ -48,6 +48,22 @@ func TestCutLosesInSilenceAndOneWay(t *testing.T) {
 	})
 }
 
+// Through a cut nobody hears a farewell; who says it goes all the same.
+func TestConnectionIsClosedThroughACut(t *testing.T) {
+	onAll(t, func(t *testing.T, w *world) {
+		a, b := w.attach("a"), w.attach("b")
+		from, to := raftOn(t, a), raftOn(t, b)
+		lane := from.lane("b")
+		arrives(t, "a", lane, to)
+		w.faults.Isolate("b")
+		lane.Close()
+		eventually(t, "the connection ends", func() bool { return a.Stats().Connections == 0 })
+		if a.Stats().Broken != 0 {
+			t.Error("it broke")
+		}
+	})
+}
+
 func TestHealOfOneBrokerLeavesTheOthersRules(t *testing.T) {
 	onAll(t, func(t *testing.T, w *world) {
 		a, b, c := w.attach("a"), w.attach("b"), w.attach("c")

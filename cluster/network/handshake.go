@@ -168,24 +168,25 @@ func endGreeting(b []byte) []byte {
 }
 
 func readGreeting(r io.Reader) (fields, versions, error) {
-	b := make([]byte, greetingHeader)
-	if _, err := io.ReadFull(r, b); err != nil {
+	var header [greetingHeader]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return fields{}, versions{}, unexpected(err)
 	}
-	v := versions{newest: b[4], oldest: b[5]}
-	length := binary.BigEndian.Uint16(b[6:])
-	if string(b[:4]) != magic || length > maxGreeting {
+	v := versions{newest: header[4], oldest: header[5]}
+	length := binary.BigEndian.Uint16(header[6:])
+	if string(header[:4]) != magic || length > maxGreeting {
 		return fields{}, versions{}, errNotBroker
 	}
-	b = append(b, make([]byte, length+4)...)
-	if _, err := io.ReadFull(r, b[greetingHeader:]); err != nil {
+	rest := make([]byte, length+4)
+	if _, err := io.ReadFull(r, rest); err != nil {
 		return fields{}, v, unexpected(err)
 	}
-	crcAt := greetingHeader + int(length)
-	if crc32.Checksum(b[:crcAt], castagnoli) != binary.BigEndian.Uint32(b[crcAt:]) {
+	body := rest[:length]
+	crc := crc32.Update(crc32.Checksum(header[:], castagnoli), castagnoli, body)
+	if crc != binary.BigEndian.Uint32(rest[length:]) {
 		return fields{}, v, errFrameDamaged
 	}
-	return fields{b: b[greetingHeader:crcAt]}, v, nil
+	return fields{b: body}, v, nil
 }
 
 func appendIdentity(b []byte, i Identity) []byte {

@@ -306,6 +306,29 @@ func TestPeerReturnsUnderANewAddress(t *testing.T) {
 	})
 }
 
+func TestPeerWithoutACertificateIsRefused(t *testing.T) {
+	t.Parallel()
+	accept, connect := mutualTLS(t)
+	w := newWorld(t, network.TCP{Accept: accept, Connect: connect}, "127.0.0.1:0")
+	w.attach("b", answering(echo))
+	if _, err := w.attach("a").Call(t.Context(), "b", "m", nil); err != nil {
+		t.Fatal(err)
+	}
+	foreignAccept, foreign := mutualTLS(t)
+	without := foreign.Clone()
+	without.Certificates, without.RootCAs = nil, connect.RootCAs
+	for name, n := range map[string]network.TCP{
+		"plain":             {},
+		"no certificate":    {Accept: accept, Connect: without},
+		"foreign authority": {Accept: foreignAccept, Connect: foreign},
+	} {
+		w.net = n
+		if _, err := w.attach("c").Call(t.Context(), "b", "m", nil); !errors.Is(err, mqerr.ErrLeaderNotAvailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestConfigurationIsChecked(t *testing.T) {
 	t.Parallel()
 	resolve := func(string) (string, error) { return "", nil }

@@ -207,8 +207,9 @@ func (l *Link) add(c *conn) bool {
 		}
 		l.mu.Unlock()
 		if c.of != nil {
-			c.of.down(c)
+			c.of.down(c) // before anything that may take time: somebody may have died
 		}
+		c.served.wait()
 	})
 	return true
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // Mem is a network inside the process: brokers that were given the same one
-// reach each other and nobody else. It opens no socket. The zero value is ready.
+// reach each other and nobody else. It opens no socket, and its connections
+// buffer nothing. The zero value is ready.
 type Mem struct {
 	mu struct {
 		sync.Mutex

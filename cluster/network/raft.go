@@ -35,7 +35,8 @@ const (
 // To raft a peer that can't be reached is one that loses messages: sending never
 // fails while the link is open. If it did, the library would send nothing at
 // all to that broker for up to a second, however quickly it came back. Only
-// snapshots fail. OnBroken tells of connections.
+// snapshots fail, and then the library does just that. OnBroken tells of
+// connections.
 func (l *Link) Raft() config.TransportFactory { return raftFactory{l} }
 
 // Deliver hands messages to this broker's own raft as if another replica had
