@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
@@ -48,13 +47,13 @@ func (p *partition) offsetFor(timestamp int64) (offset, at int64, err error) {
 // The largest ever is known; if its record was trimmed, halving the time before
 // it finds the largest that is left.
 func (p *partition) youngest(ever int64) (offset, at int64, err error) {
-	offset, at = -1, -1
-	for low, high := int64(-1), ever+1; high-low > 1; {
+	offset, at, err = p.firstSince(ever)
+	if err != nil || offset >= 0 {
+		return offset, at, err
+	}
+	for low, high := int64(-1), ever; high-low > 1; {
 		// A record since low is there or low is -1, none since high is.
 		try := low + (high-low)/2
-		if high > ever {
-			try = ever
-		}
 		off, found, err := p.firstSince(try)
 		switch {
 		case err != nil:
@@ -139,8 +138,9 @@ func (n *Node) DescribeLogs(_ context.Context, req *api.DescribeLogsRequest) (*a
 // TrimTopic implements api.Broker.
 func (n *Node) TrimTopic(ctx context.Context, req *api.TrimTopicRequest) (*api.TrimTopicResponse, error) {
 	resp := &api.TrimTopicResponse{Partitions: make([]api.TrimResult, len(req.Partitions))}
-	var all sync.WaitGroup
 	results := make([]result, len(req.Partitions))
+	answered := make(chan struct{}, len(req.Partitions)) // takes all answers even if nobody waits any more
+	open := 0
 	for i, p := range req.Partitions {
 		resp.Partitions[i] = api.TrimResult{TopicPartition: p.TopicPartition, LogStart: -1}
 		f, err := n.find(p.TopicPartition)
@@ -152,22 +152,18 @@ func (n *Node) TrimTopic(ctx context.Context, req *api.TrimTopicRequest) (*api.T
 		if to == -1 {
 			to = f.part.log.State().End
 		}
-		all.Add(1)
+		open++
 		f.rep.propose(kindTrim, trimBody(to), n.cfg.ProposeTimeout, func(res result) {
 			results[i] = res
-			all.Done()
+			answered <- struct{}{}
 		})
 	}
-	// Every proposal is answered within its timeout.
-	answered := make(chan struct{})
-	go func() {
-		all.Wait()
-		close(answered)
-	}()
-	select {
-	case <-answered:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
+	for range open {
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
+		}
 	}
 	for i, res := range results {
 		if resp.Partitions[i].Err = res.err; res.err == nil {

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -185,6 +186,22 @@ func TestTrimDeletesBelowAnOffset(t *testing.T) {
 	if l := logOf(t, n, "t"); l.SizeBytes != 0 || l.LogStart != 20 {
 		t.Errorf("an emptied log: %+v", l)
 	}
+}
+
+func TestATrimEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 1, nil)
+	mustProduce(t, n, "t", 0, "x")
+	release := n.stall(t, "t", 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := n.TrimTopic(ctx, &api.TrimTopicRequest{Partitions: []api.TrimPartition{{TopicPartition: api.TopicPartition{Topic: "t"}, Offset: 1}}})
+	if !errors.Is(err, context.Canceled) || !mqerr.OutcomeUnknown(err) {
+		t.Errorf("it ended with %v", err)
+	}
+	release()
+	waitFor(t, "the trim to happen all the same", func() bool { return logOf(t, n, "t").LogStart == 1 })
 }
 
 func TestASilentProducerIsForgotten(t *testing.T) {
