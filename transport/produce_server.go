@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/transport/internal/mqpb"
@@ -34,6 +35,10 @@ type produceStream struct {
 		closed     bool // no more are taken
 	}
 }
+
+// partitionBytes is what a partition of a request takes in memory beside the
+// bytes of its message, until it is answered.
+const partitionBytes = 1 << 10
 
 type produceAnswer struct {
 	id    uint64
@@ -72,10 +77,7 @@ func (p *produceStream) receive() error {
 		if err != nil {
 			return err
 		}
-		bytes := 0
-		for _, part := range m.GetPartitions() {
-			bytes += len(part.GetBatch())
-		}
+		bytes := proto.Size(m) + len(m.GetPartitions())*partitionBytes
 		if err := p.budget.acquire(ctx, p.server.draining.Done(), bytes); err != nil || !p.take() {
 			return ctx.Err()
 		}

@@ -248,15 +248,18 @@ func TestStoppedListenerIsReported(t *testing.T) {
 
 func TestProduceOfOneStreamIsBounded(t *testing.T) {
 	t.Parallel()
-	const requests, batchBytes = 200, 1000
+	const requests, large = 200, 20_000
 	for _, c := range []struct {
-		name string
-		cfg  transport.ServerConfig
-		want int
+		name         string
+		cfg          transport.ServerConfig
+		batch, topic int // bytes
+		want         int
 	}{
-		{"by requests", transport.ServerConfig{MaxInFlight: 7}, 7},
-		{"by bytes", transport.ServerConfig{MaxInFlightBytes: 5*batchBytes + batchBytes/2}, 5},
-		{"alone when above the bound", transport.ServerConfig{MaxInFlightBytes: 1}, 1},
+		{"by requests", transport.ServerConfig{MaxInFlight: 7}, large, 1, 7},
+		{"by bytes of batches", transport.ServerConfig{MaxInFlightBytes: 5*large + large/2}, large, 1, 5},
+		{"by bytes of the rest of the message", transport.ServerConfig{MaxInFlightBytes: 5*large + large/2}, 0, large, 5},
+		{"by partitions", transport.ServerConfig{MaxInFlightBytes: 5<<10 + 512}, 0, 1, 5},
+		{"alone when above the bound", transport.ServerConfig{MaxInFlightBytes: 1}, 0, 1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -264,7 +267,9 @@ func TestProduceOfOneStreamIsBounded(t *testing.T) {
 			client := dial(t, serve(t, broker, c.cfg).Addr().String(), transport.ClientConfig{})
 			var outcomes []<-chan transporttest.Outcome
 			for n := range requests {
-				outcomes = append(outcomes, transporttest.Produce(t.Context(), t, client, transporttest.Numbered(n, make([]byte, batchBytes))))
+				q := transporttest.Numbered(n, make([]byte, c.batch))
+				q.Partitions[0].Topic = strings.Repeat("t", c.topic)
+				outcomes = append(outcomes, transporttest.Produce(t.Context(), t, client, q))
 			}
 			var held []heldRequest
 			for range requests {
