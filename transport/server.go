@@ -13,6 +13,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -46,8 +48,9 @@ type ServerConfig struct {
 	// that the broker has taken and not answered. When one is reached the
 	// stream is not read on, and flow control holds the client back; beside
 	// them one message that was read already may be held, and 4 MiB that were
-	// received. A request above MaxInFlightBytes is served alone. Default 1024,
-	// and 16 MiB.
+	// received. A request counts with its whole message, and 1 KiB more for each
+	// of its partitions. One above MaxInFlightBytes is served alone. Default
+	// 1024, and 16 MiB.
 	MaxInFlight      int
 	MaxInFlightBytes int
 
@@ -173,6 +176,7 @@ func Serve(b api.Broker, cfg ServerConfig) (*Server, error) {
 
 func (s *Server) options() []grpc.ServerOption {
 	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(serverCodec{encoding.GetCodecV2(proto.Name)}),
 		grpc.MaxRecvMsgSize(s.cfg.maxMessageBytes()),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.InitialWindowSize(windowBytes),

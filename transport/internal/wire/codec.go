@@ -29,8 +29,12 @@ func (c Codec[Q, A, MQ, MA]) EncodeRequest(q *Q) *MQ { return c.encodeRequest(q)
 func (c Codec[Q, A, MQ, MA]) EncodeAnswer(a *A) *MA { return c.encodeAnswer(a) }
 
 // DecodeRequest is the inverse of EncodeRequest. A message that is not a
-// request gives ErrInvalidRequest.
+// request, or was found to have more than MaxEntries entries, gives
+// ErrInvalidRequest.
 func (c Codec[Q, A, MQ, MA]) DecodeRequest(m *MQ) (*Q, error) {
+	if isOverlong(m) {
+		return nil, fmt.Errorf("%w: more than %d list entries", mqerr.ErrInvalidRequest, MaxEntries)
+	}
 	var k checker
 	q := c.decodeRequest(&k, m)
 	if k.err != nil {
