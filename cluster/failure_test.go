@@ -2,14 +2,18 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	lvfs "github.com/lni/vfs"
 
+	"github.com/raftmq/mq/cluster/raftlog"
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 )
@@ -109,6 +113,30 @@ func TestARaftLogThatCannotBeWrittenFailsTheBrokerNotTheProcess(t *testing.T) {
 	n = openNode(t, disk.config())
 	if got := readAll(t, n, "t", 0, 0); len(got) == 0 || got[0] != "acknowledged" {
 		t.Errorf("after the repair it gives %q", got)
+	}
+}
+
+func TestAFailureOfTheRaftLogKeepsItsCause(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ cause, want error }{
+		{&raftlog.DamageError{File: "7.seg", Reason: "torn"}, mqerr.ErrCorruptLog},
+		{fmt.Errorf("read: %w", &raftlog.DamageError{File: "7.seg", Reason: "torn"}), mqerr.ErrCorruptLog},
+		{&os.PathError{Op: "write", Err: syscall.ENOSPC}, mqerr.ErrDiskFull},
+		{&os.PathError{Op: "write", Err: syscall.EDQUOT}, mqerr.ErrDiskFull},
+		{&os.PathError{Op: "open", Err: syscall.EMFILE}, mqerr.ErrInternal},
+		{&os.PathError{Op: "sync", Err: syscall.EIO}, mqerr.ErrInternal},
+	} {
+		n := openNode(t, Config{})
+		n.raftLogFailed(c.cause)
+		err := n.Failure()
+		if !errors.Is(err, c.cause) {
+			t.Errorf("%v was made of %v", err, c.cause)
+		}
+		for _, kind := range []error{mqerr.ErrCorruptLog, mqerr.ErrDiskFull, mqerr.ErrInternal} {
+			if got := errors.Is(err, kind); got != (kind == c.want) {
+				t.Errorf("%v is %v: %v", err, kind, got)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -198,9 +199,18 @@ func (n *Node) path(name string) string {
 	return filepath.Join(dir, name)
 }
 
-// raftLogFailed is told once by the raft log that it can't go on.
+// raftLogFailed is told once by the raft log that it can't go on. Only what it
+// found damaged is called so: a disk that failed may be whole after a restart.
 func (n *Node) raftLogFailed(cause error) {
-	n.fail(fmt.Errorf("%w: raft log: %w", mqerr.ErrCorruptLog, cause))
+	kind := mqerr.ErrInternal
+	var damage *raftlog.DamageError
+	switch {
+	case errors.As(cause, &damage):
+		kind = mqerr.ErrCorruptLog
+	case errors.Is(cause, syscall.ENOSPC), errors.Is(cause, syscall.EDQUOT):
+		kind = mqerr.ErrDiskFull
+	}
+	n.fail(fmt.Errorf("%w: raft log: %w", kind, cause))
 }
 
 // fail ends the node's work: what was acknowledged is safe, or what is lost is
