@@ -91,3 +91,17 @@ func (s *Store) flushForClose() error {
 		}
 	}
 }
+
+// FlushError is why the newest flush failed, nil when it did not. The engine
+// tries again for ever, and Sync and Drop wait for it: an owner who sees this
+// last has to decide, see GiveUp.
+func (s *Store) FlushError() error {
+	if err := s.stats.flushFailed.Load(); err != nil {
+		return engineError(*err)
+	}
+	return nil
+}
+
+// GiveUp ends all waits for flushes, now and later, with mqerr.ErrClosed: what
+// they waited for is not durable. Close is to follow.
+func (s *Store) GiveUp() { s.close() }
