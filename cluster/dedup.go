@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"cmp"
+	"container/list"
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
@@ -17,8 +19,11 @@ const (
 	producerWindow = 32
 
 	// maxProducers bounds the producers a partition remembers. Beyond it the one
-	// that was silent longest is forgotten.
-	maxProducers = 10000
+	// that was silent longest is forgotten, if it was so for producerGrace; else a
+	// new one is refused. A producer that is forgotten while it sends a batch again
+	// would have it appended twice, so the grace is longer than a delivery takes.
+	maxProducers  = 20000
+	producerGrace = 5 * time.Minute
 )
 
 // producerState is what a partition remembers of one idempotent producer: its
@@ -49,33 +54,41 @@ const (
 // in flight that would accept the second when the first was refused, and then
 // take the first for an old duplicate.
 type producers struct {
-	byID map[int64]*producerState
+	byID  map[int64]*producerState
+	order *list.List // of *producerState, the one silent longest first
+	place map[int64]*list.Element
 }
 
 // load fills the table from the store's entries, which come in any order.
 func (t *producers) load(entries []storage.ProducerEntry) {
-	t.byID = make(map[int64]*producerState)
+	t.byID, t.order, t.place = make(map[int64]*producerState), list.New(), make(map[int64]*list.Element)
 	// By offset, since sequences wrap.
 	slices.SortFunc(entries, func(a, b storage.ProducerEntry) int { return cmp.Compare(a.BaseOffset, b.BaseOffset) })
 	for _, e := range entries {
 		p := t.byID[e.ID]
 		if p == nil || p.epoch != e.Epoch {
 			// Slots of an older epoch that were not overwritten yet say nothing.
-			p = &producerState{epoch: e.Epoch}
-			t.byID[e.ID] = p
+			if p != nil {
+				t.forget(e.ID)
+			}
+			p = t.remember(e.ID, e.Epoch)
 		}
+		t.order.MoveToBack(t.place[e.ID])
 		p.window = append(p.window, e)
 		p.slot = (e.Slot + 1) % producerWindow
 	}
 }
 
 // check says whether a batch is new. The error is a refusal.
-func (t *producers) check(b record.Info) (verdict, int64, error) {
+func (t *producers) check(b record.Info, now int64) (verdict, int64, error) {
 	p := t.byID[b.ProducerID]
 	if p == nil || b.ProducerEpoch > p.epoch {
 		if b.BaseSequence != 0 {
 			return fresh, 0, fmt.Errorf("%w: producer %d epoch %d begins at sequence %d, want 0",
 				mqerr.ErrOutOfOrderSequence, b.ProducerID, b.ProducerEpoch, b.BaseSequence)
+		}
+		if p == nil {
+			return fresh, 0, t.room(now)
 		}
 		return fresh, 0, nil
 	}
@@ -108,18 +121,51 @@ func liesBefore(b record.Info, seq int32) bool {
 	return behind <= 1<<30 && uint32(b.Count) <= behind
 }
 
+// remember makes room for a producer's batches; the first must follow.
+func (t *producers) remember(id int64, epoch int16) *producerState {
+	p := &producerState{epoch: epoch}
+	t.byID[id], t.place[id] = p, t.order.PushBack(p)
+	return p
+}
+
+func (t *producers) forget(id int64) {
+	t.order.Remove(t.place[id])
+	delete(t.place, id)
+	delete(t.byID, id)
+}
+
+// silentLongest returns the producer whose newest batch is the oldest, nil when
+// there are none.
+func (t *producers) silentLongest() *producerState {
+	if front := t.order.Front(); front != nil {
+		return front.Value.(*producerState)
+	}
+	return nil
+}
+
+// room says whether a producer that is not known yet may be added.
+func (t *producers) room(now int64) error {
+	if len(t.byID) < maxProducers {
+		return nil
+	}
+	if silent := now - t.silentLongest().newest().Time; silent < producerGrace.Milliseconds() {
+		return fmt.Errorf("%w: %d producers sent to this partition within %v", mqerr.ErrBusy, len(t.byID), producerGrace)
+	}
+	return nil
+}
+
 // add remembers an appended batch and gives the entry to store, and the
 // producer to forget if there were too many.
 func (t *producers) add(b record.Info, offset, now int64) (entry storage.ProducerEntry, forget int64, full bool) {
 	p := t.byID[b.ProducerID]
 	if p == nil {
 		if len(t.byID) >= maxProducers {
-			forget, full = t.longestSilent(), true
-			delete(t.byID, forget)
+			forget, full = t.silentLongest().newest().ID, true
+			t.forget(forget)
 		}
-		p = &producerState{epoch: b.ProducerEpoch}
-		t.byID[b.ProducerID] = p
+		p = t.remember(b.ProducerID, b.ProducerEpoch)
 	}
+	t.order.MoveToBack(t.place[b.ProducerID])
 	if b.ProducerEpoch != p.epoch {
 		p.epoch, p.window = b.ProducerEpoch, p.window[:0]
 	}
@@ -135,38 +181,22 @@ func (t *producers) add(b record.Info, offset, now int64) (entry storage.Produce
 	return entry, forget, full
 }
 
-// longestSilent is the same on every replica whatever the map's order.
-func (t *producers) longestSilent() int64 {
-	first, oldest, when := true, int64(0), int64(0)
-	for id, p := range t.byID {
-		at := p.newest().Time
-		if first || at < when || at == when && id < oldest {
-			first, oldest, when = false, id, at
-		}
-	}
-	return oldest
-}
-
 // expire forgets the producers whose newest batch is older than cutoff (ms) and
-// returns them in order.
+// returns them, the one silent longest first.
 func (t *producers) expire(cutoff int64) []int64 {
 	var ids []int64
-	for id, p := range t.byID {
-		if p.newest().Time < cutoff {
-			ids = append(ids, id)
-			delete(t.byID, id)
-		}
+	for p := t.silentLongest(); p != nil && p.newest().Time < cutoff; p = t.silentLongest() {
+		ids = append(ids, p.newest().ID)
+		t.forget(p.newest().ID)
 	}
-	slices.Sort(ids)
 	return ids
 }
 
 // oldest returns the time of the newest batch of the producer that was silent
 // longest, or the largest time when there are none.
 func (t *producers) oldest() int64 {
-	out := int64(math.MaxInt64)
-	for _, p := range t.byID {
-		out = min(out, p.newest().Time)
+	if p := t.silentLongest(); p != nil {
+		return p.newest().Time
 	}
-	return out
+	return math.MaxInt64
 }

@@ -229,7 +229,7 @@ func TestDuplicatesAreFoundAsANaiveTableFindsThem(t *testing.T) {
 			}
 			from := senders[rng.IntN(len(senders))]
 			b := from.pick(rng)
-			v, off, err := tab.check(b)
+			v, off, err := tab.check(b, now)
 			wantV, wantOff, wantErr := model.check(b)
 			if v != wantV || off != wantOff || !errors.Is(err, wantErr) {
 				t.Fatalf("seed %d step %d: %+v gives (%d, %d, %v), want (%d, %d, %v)", seed, step, b, v, off, err, wantV, wantOff, wantErr)
@@ -265,7 +265,7 @@ func TestSequencesGoOnAtZeroAfterTheLargest(t *testing.T) {
 	offset := int64(0)
 	put := func(b record.Info) {
 		t.Helper()
-		if v, _, err := tab.check(b); v != fresh || err != nil {
+		if v, _, err := tab.check(b, 1); v != fresh || err != nil {
 			t.Fatalf("batch %+v: %v, %v", b, v, err)
 		}
 		tab.put(b, offset, 1)
@@ -274,10 +274,10 @@ func TestSequencesGoOnAtZeroAfterTheLargest(t *testing.T) {
 	put(sequenced(7, 0, 0, math.MaxInt32-1)) // next is 2^31-2
 	put(sequenced(7, 0, math.MaxInt32-1, 4)) // covers 2^31-2, 2^31-1, 0, 1
 	put(sequenced(7, 0, 2, 1))
-	if v, off, err := tab.check(sequenced(7, 0, math.MaxInt32-1, 4)); v != duplicate || off != math.MaxInt32-1 || err != nil {
+	if v, off, err := tab.check(sequenced(7, 0, math.MaxInt32-1, 4), 1); v != duplicate || off != math.MaxInt32-1 || err != nil {
 		t.Fatalf("the batch that wraps came again: %v at %d, %v", v, off, err)
 	}
-	if v, _, err := tab.check(sequenced(7, 0, 4, 1)); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
+	if v, _, err := tab.check(sequenced(7, 0, 4, 1), 1); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
 		t.Fatalf("a gap behind the wrap: %v, %v", v, err)
 	}
 	if got := tab.reloaded(); !reflect.DeepEqual(got, tab.producers) {
@@ -292,7 +292,7 @@ func TestARetryIsKnownAmongTheNewest32Batches(t *testing.T) {
 		tab.put(sequenced(1, 0, i, 1), int64(i), 1)
 	}
 	for i := range int32(100) {
-		v, off, err := tab.check(sequenced(1, 0, i, 1))
+		v, off, err := tab.check(sequenced(1, 0, i, 1), 1)
 		if want := (i >= 100-producerWindow); err != nil || want && (v != duplicate || off != int64(i)) || !want && (v != duplicateGone || off != -1) {
 			t.Fatalf("batch %d of 100 came again: %v at %d, %v", i, v, off, err)
 		}
@@ -314,7 +314,7 @@ func TestABatchThatOverlapsOthersIsNoDuplicate(t *testing.T) {
 		sequenced(1, 0, 170, 20), // begins before what is remembered
 		sequenced(1, 0, 400, 20),
 	} {
-		if v, off, err := tab.check(b); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
+		if v, off, err := tab.check(b, 1); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
 			t.Errorf("sequences %d to %d: %v at %d, %v", b.BaseSequence, b.LastSequence(), v, off, err)
 		}
 	}
@@ -324,9 +324,11 @@ func TestTheProducerThatWasSilentLongestMakesRoom(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 3))
 	tab, model := newTable(), &naiveTable{byID: map[int64]*naiveProducer{}, limit: maxProducers}
+	offset := int64(0)
 	put := func(b record.Info, now int64) {
-		tab.put(b, now, now)
-		model.add(b, now, now)
+		tab.put(b, offset, now)
+		model.add(b, offset, now)
+		offset++
 	}
 	for id := range int64(maxProducers) {
 		put(sequenced(id, 0, 0, 1), id/2) // pairs of equal age
@@ -343,10 +345,30 @@ func TestTheProducerThatWasSilentLongestMakesRoom(t *testing.T) {
 	if len(tab.byID) != maxProducers {
 		t.Fatalf("%d producers are remembered, at most %d may be", len(tab.byID), maxProducers)
 	}
-	if _, _, err := tab.check(sequenced(50, 0, 1, 1)); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
+	if _, _, err := tab.check(sequenced(50, 0, 1, 1), 1); !errors.Is(err, mqerr.ErrOutOfOrderSequence) {
 		t.Errorf("a forgotten producer went on: %v", err)
 	}
-	if v, _, err := tab.check(sequenced(1, 0, 2, 1)); v != fresh || err != nil {
+	if v, _, err := tab.check(sequenced(1, 0, 2, 1), 1); v != fresh || err != nil {
 		t.Errorf("a producer that spoke again was forgotten: %v, %v", v, err)
+	}
+}
+
+// Forgetting a producer whose answer is on its way would append its retry again.
+func TestAFreshProducerIsRefusedRatherThanOneForgottenThatMayRetry(t *testing.T) {
+	t.Parallel()
+	tab := newTable()
+	const start = int64(1_000_000)
+	for id := range int64(maxProducers) {
+		tab.put(sequenced(id, 0, 0, 1), id, start)
+	}
+	soon := start + producerGrace.Milliseconds() - 1
+	if _, _, err := tab.check(sequenced(maxProducers, 0, 0, 1), soon); !errors.Is(err, mqerr.ErrBusy) {
+		t.Fatalf("one producer too many within the grace: %v, want ErrBusy", err)
+	}
+	if v, off, err := tab.check(sequenced(0, 0, 0, 1), soon); v != duplicate || off != 0 || err != nil {
+		t.Fatalf("the retry of the oldest producer: %v at %d, %v", v, off, err)
+	}
+	if v, _, err := tab.check(sequenced(maxProducers, 0, 0, 1), soon+1); v != fresh || err != nil {
+		t.Fatalf("one producer more after the grace: %v, %v", v, err)
 	}
 }

@@ -112,7 +112,7 @@ func (t *partitionTx) append(h header, body []byte) result {
 	}
 	st := t.batch.State()
 	if info.ProducerID >= 0 {
-		v, offset, err := t.p.producers.check(info)
+		v, offset, err := t.p.producers.check(info, max(h.time, st.AppendTime))
 		switch {
 		case err != nil:
 			return refused(err)
