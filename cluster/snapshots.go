@@ -17,7 +17,6 @@ const (
 	snapshotAge     = 10 * time.Minute // a shard written since is covered after so long
 	snapshotTimeout = time.Minute
 	snapshotRetry   = 10 * time.Second // after a failure, others come first
-	snapshotBatch   = 8                // in one pass
 )
 
 // snapshotLoop cuts raft logs. It has a loop of its own since a slow disk can
@@ -32,13 +31,9 @@ func (n *Node) snapshotLoop() {
 		case <-n.snapshots.c:
 		case <-every.C:
 		}
-		for range snapshotBatch {
-			if n.Failure() != nil {
+		for r := n.nextSnapshot(); r != nil; r = n.nextSnapshot() {
+			if n.closing.Err() != nil || n.Failure() != nil {
 				return
-			}
-			r := n.nextSnapshot()
-			if r == nil {
-				break
 			}
 			if err := n.saveSnapshot(r); err != nil && n.closing.Err() == nil {
 				n.log.Warn("raft log was not cut", "replica", r.name, "error", err)
@@ -57,6 +52,7 @@ func (n *Node) nextSnapshot() *replica {
 	var most, old *replica
 	var total int64
 	now := n.now()
+	n.logSince.Store(0)
 	stale, failed := now.Add(-snapshotAge).UnixMilli(), now.Add(-snapshotRetry).UnixMilli()
 	n.eachReplica(func(r *replica) {
 		unsaved := r.unsaved.Load()
@@ -72,11 +68,24 @@ func (n *Node) nextSnapshot() *replica {
 			old = r
 		}
 	})
+	n.logSeen.Store(total)
 	if most != nil && (most.unsaved.Load() > n.cfg.SnapshotBytes || total > n.cfg.SnapshotTotalBytes) {
 		return most
 	}
 	return old
 }
+
+// logGrew counts what is added to raft logs. The total wakes the loop, not only a
+// shard's own part: many shards are over the budget together long before one is.
+func (n *Node) logGrew(size int) {
+	step := n.cfg.SnapshotTotalBytes / 8
+	if since := n.logSince.Add(int64(size)); since >= step && since-int64(size) < step {
+		n.snapshots.nudge()
+	}
+}
+
+// unsavedLog is about how much raft log no snapshot covers, over all shards.
+func (n *Node) unsavedLog() int64 { return n.logSeen.Load() + n.logSince.Load() }
 
 // saveSnapshot cuts the raft log of a replica at what is applied now.
 func (n *Node) saveSnapshot(r *replica) error {

@@ -29,3 +29,15 @@ func (l *Log) Stats() Stats {
 	s.MemoryBytes, s.Replicas = l.index.window.bytes, len(l.index.replicas)
 	return s
 }
+
+// ReplicaBytes is about how many bytes the entries of a replica take.
+func (l *Log) ReplicaBytes(shardID, replicaID uint64) (bytes int64) {
+	l.index.mu.Lock()
+	defer l.index.mu.Unlock()
+	if r := l.index.replicas[nodeID{shardID, replicaID}]; r != nil {
+		for _, run := range r.runs {
+			bytes += run.bytes
+		}
+	}
+	return bytes
+}
