@@ -41,7 +41,10 @@ type TestSeams struct {
 	RaftFS   lvfs.FS    // file system of the raft log
 	Now      func() time.Time
 	DiskFree func() (free, total uint64, ok bool)
-	SkipSync bool // breaks Sync on purpose, to see that tests notice
+	// StoreGrace is how long the store may fail to write for another reason than
+	// lack of room before the node counts as failed. Default 10 s.
+	StoreGrace time.Duration
+	SkipSync   bool // breaks Sync on purpose, to see that tests notice
 }
 
 const (
@@ -67,6 +70,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.SnapshotTotalBytes, 1<<30)
 	orInt(&c.ProposeTimeout, 10*time.Second)
 	orInt(&c.RetentionInterval, 5*time.Second)
+	orInt(&c.Test.StoreGrace, 10*time.Second)
 	orInt(&c.ProducerExpiry, 7*24*time.Hour)
 	if c.Dir == "" {
 		// Raft log and store live in the same memory.

@@ -99,7 +99,10 @@ func (n *Node) fetchOnce(req *api.FetchRequest) (resp *api.FetchResponse, size i
 	}
 	for i := range req.Partitions {
 		p := &req.Partitions[i]
-		res := n.fetchPartition(p, room, size == 0)
+		res, full := n.fetchPartition(p, room, size == 0)
+		if full {
+			room = 0 // reading on to find what fits would read much and give little
+		}
 		if res.Err != nil {
 			urgent = true
 		}
@@ -113,26 +116,26 @@ func (n *Node) fetchOnce(req *api.FetchRequest) (resp *api.FetchResponse, size i
 }
 
 // fetchPartition reads one partition. first lets a batch larger than the room
-// through, so that no reader sticks.
-func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) api.FetchResult {
-	res := api.FetchResult{TopicPartition: p.TopicPartition}
+// through, so that no reader sticks. full says that there was one it did not.
+func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res api.FetchResult, full bool) {
+	res.TopicPartition = p.TopicPartition
 	f, err := n.find(p.TopicPartition)
 	if err != nil {
 		res.Err = err
-		return res
+		return res, false
 	}
 	res.TopicID = f.topic.ID
 	st := f.part.log.State()
 	res.HighWatermark, res.LastStableOffset, res.LogStart, res.LeaderEpoch = st.End, st.End, st.Start, f.epoch
 	if p.LeaderEpoch != api.NoEpoch && p.LeaderEpoch < f.epoch {
 		res.Err = fmt.Errorf("%s: %w: %d, now %d", f.rep.name, mqerr.ErrFencedLeaderEpoch, p.LeaderEpoch, f.epoch)
-		return res
+		return res, false
 	}
 	if p.MaxBytes > 0 {
 		room = min(room, p.MaxBytes)
 	}
 	if p.Offset == st.End || room <= 0 && !first {
-		return res
+		return res, false
 	}
 	room = max(room, 1)
 	batches, _, err := f.part.log.Read(make([]byte, 0, min(room, sizeFrom(st, p.Offset))), p.Offset, room)
@@ -148,13 +151,13 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) api.F
 	case err != nil:
 		res.Err = fmt.Errorf("%s offset %d: %w", f.rep.name, p.Offset, err)
 	case !first && len(batches) > room:
-		// A batch larger than what is left waits for its own turn.
+		full = true // it waits for its turn
 	default:
 		res.Batches = batches
 		res.HighWatermark = max(res.HighWatermark, f.part.log.State().End)
 		res.LastStableOffset = res.HighWatermark
 	}
-	return res
+	return res, full
 }
 
 // sizeFrom estimates the bytes from an offset to the end of a log, so that a

@@ -40,11 +40,13 @@ func (n *Node) proposeAndWait(ctx context.Context, r *replica, k kind, body []by
 // Metadata implements api.Broker.
 func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.MetadataResponse, error) {
 	s := n.meta.state.Load()
+	refused := make(map[string]error) // why a topic could not be created
 	if req.AutoCreate {
 		for _, name := range req.Topics {
 			if s.topics[name] == nil {
-				// Its error shows in the topic's entry below.
-				_, _ = n.autoCreate(ctx, name)
+				if _, err := n.autoCreate(ctx, name); err != nil {
+					refused[name] = err
+				}
 			}
 		}
 		s = n.meta.state.Load()
@@ -70,6 +72,9 @@ func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.Met
 			continue
 		}
 		err := topic.CheckName(name)
+		if err == nil {
+			err = refused[name]
+		}
 		if err == nil {
 			err = fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, name)
 		}

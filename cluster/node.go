@@ -62,6 +62,8 @@ type Node struct {
 	reconcile  nudger
 	registered atomic.Bool  // metadata knows this broker: replicas may start
 	reconciled atomic.Int64 // version of the metadata that the replicas follow
+	logSeen    atomic.Int64 // raft log that no snapshot covers, when the snapshot loop looked last
+	logSince   atomic.Int64 // and what was added since
 
 	failed struct {
 		sync.Once
@@ -259,6 +261,8 @@ func (n *Node) Close() error {
 
 func (n *Node) close() error {
 	n.stop()
+	unstuck := n.watchClose()
+	defer unstuck()
 	n.loops.Wait()
 	n.eachReplica((*replica).stop)
 	n.changed.broadcast()

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/lni/dragonboat/v4"
 
@@ -11,10 +12,11 @@ import (
 
 // proposal is a command on its way. done is called exactly once.
 type proposal struct {
-	epoch int32
-	size  int
-	state *dragonboat.RequestState // nil until Propose returned
-	done  func(result)
+	epoch    int32
+	size     int
+	giveUpAt time.Time                // when the sweep loop answers for raft
+	state    *dragonboat.RequestState // nil until Propose returned
+	done     func(result)
 }
 
 // pending holds one replica's proposals until Update, the sweep loop or Close

@@ -13,6 +13,7 @@ import (
 	"github.com/lni/dragonboat/v4/raftio"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
@@ -83,6 +84,8 @@ func (r *replica) open(known bool) error {
 	if state.EntryCount > 0 {
 		last = state.FirstIndex + state.EntryCount - 1
 	}
+	// What earlier runs left counts, or many short ones would never cut it.
+	r.unsaved.Store(log.ReplicaBytes(r.id.Shard, r.id.Replica))
 	if applied > last {
 		return fmt.Errorf("%w: the store has it up to index %d, the raft log ends at %d", mqerr.ErrCorruptLog, applied, last)
 	}
@@ -111,8 +114,7 @@ func (r *replica) leaderUpdated(leader, term uint64) {
 		return
 	}
 	now := &leadership{leader: leader, term: term, self: leader == r.id.Replica}
-	r.lead.Store(now)
-	if old != nil && old.serving {
+	if old = r.lead.Swap(now); old != nil && old.serving {
 		r.node.stats.leaderChanges.Add(1)
 		r.node.changed.broadcast()
 	}
@@ -153,6 +155,7 @@ func (r *replica) applied(index uint64, size int) {
 	if r.unsaved.Add(int64(size)) > r.node.cfg.SnapshotBytes {
 		r.node.snapshots.nudge()
 	}
+	r.node.logGrew(size)
 }
 
 func (r *replica) parked() {
@@ -198,7 +201,8 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 		n.inflight.give(size)
 		done(res)
 	}
-	pr := &proposal{epoch: h.epoch, size: size, done: finish}
+	timeout = max(timeout, n.minTimeout())
+	pr := &proposal{epoch: h.epoch, size: size, done: finish, giveUpAt: clock.System{}.Now().Add(timeout + sweepGrace)}
 	r.calls.RLock()
 	if err := r.pend.add(h.id.seq, pr, limit); err != nil {
 		r.calls.RUnlock()
@@ -207,7 +211,7 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 	}
 	buf := n.commands.get()
 	*buf = append(appendHeader((*buf)[:0], h), body...)
-	state, err := n.host.Propose(r.session, *buf, max(timeout, n.minTimeout()))
+	state, err := n.host.Propose(r.session, *buf, timeout)
 	r.calls.RUnlock()
 	n.commands.put(buf) // Propose copied it
 	if err != nil {
@@ -235,16 +239,18 @@ func (r *replica) visit() (again, leaderless bool) {
 	if r.stopped.Load() {
 		return false, false
 	}
+	now := clock.System{}.Now()
 	r.pend.resolveIf(func(p *proposal) (result, bool) {
-		if p.state == nil {
-			return result{}, false
+		if p.state != nil {
+			select {
+			case res := <-p.state.AppliedC():
+				return r.gaveUp(res)
+			default:
+			}
 		}
-		select {
-		case res := <-p.state.AppliedC():
-			return r.gaveUp(res)
-		default:
-			return result{}, false
-		}
+		// Raft counts its time in ticks, which stand still while it waits for a
+		// disk.
+		return refused(fmt.Errorf("%s: %w", r.name, mqerr.ErrTimeout)), now.After(p.giveUpAt)
 	})
 	l := r.lead.Load()
 	leaderless = l == nil || l.leader == 0

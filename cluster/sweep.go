@@ -19,6 +19,7 @@ type sweeper struct {
 const (
 	sweepFirst = time.Millisecond
 	sweepRest  = 50 * time.Millisecond
+	sweepGrace = time.Second // that raft has to answer before the sweep loop does
 )
 
 // note puts a replica under care until a pass finds nothing unfinished.

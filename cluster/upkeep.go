@@ -3,8 +3,11 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
+	"github.com/raftmq/mq/cluster/raftlog"
+	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
@@ -17,7 +20,7 @@ const growthNudge = 32 << 20
 func (n *Node) upkeepLoop() {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
-	var swept time.Time
+	var swept, flushing time.Time // flushing: when the store's flushes began to fail
 	for {
 		select {
 		case <-n.closing.Done():
@@ -27,6 +30,7 @@ func (n *Node) upkeepLoop() {
 		case <-every.C:
 		}
 		n.checkSpace()
+		flushing = n.checkStore(flushing)
 		if now := n.now(); now.Sub(swept) >= n.cfg.RetentionInterval {
 			swept = now
 			n.eachReplica(n.retain)
@@ -58,11 +62,79 @@ func (n *Node) checkSpace() {
 	}
 }
 
+// checkStore fails the node when the store can't write for long. The engine
+// would try for ever, and what waits for it would wait as long. On a full disk
+// that is right: room may come.
+func (n *Node) checkStore(since time.Time) time.Time {
+	err := n.store.FlushError()
+	now := clock.System{}.Now()
+	switch {
+	case err == nil || errors.Is(err, syscall.ENOSPC):
+		return time.Time{}
+	case since.IsZero():
+		return now
+	case now.Sub(since) >= n.cfg.Test.StoreGrace:
+		n.fail(fmt.Errorf("%w: store: %w", mqerr.ErrInternal, err))
+	}
+	return since
+}
+
+// watchClose keeps Close from waiting for a disk that takes nothing: when store
+// or raft log is stuck it gives both up, the raft log first. It must not be cut
+// where the store only stopped waiting. Nothing acknowledged is lost: the raft
+// log has it. The function returned ends the watch.
+func (n *Node) watchClose() (end func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() { // ends when done is closed
+		defer close(ended)
+		tick := time.NewTicker(closeTick)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				n.giveUpIfStuck()
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+const closeTick = 50 * time.Millisecond
+
+func (n *Node) giveUpIfStuck() {
+	var log *raftlog.Log
+	if n.rlog != nil {
+		log = n.rlog.Log()
+	}
+	if n.store == nil || log == nil {
+		return
+	}
+	err := n.store.FlushError()
+	if err == nil && log.Stats().DiskFull {
+		err = mqerr.ErrDiskFull
+	}
+	if err == nil && n.Failure() == nil {
+		return
+	}
+	n.fail(fmt.Errorf("%w: store: %w", mqerr.ErrInternal, err))
+	log.Release()
+	n.store.GiveUp()
+}
+
 // memoryFull is asked before every append, since memory fills faster than a loop
 // looks.
 func (n *Node) memoryFull() error {
 	if held := n.held.Load(); held > n.memoryForRecords() {
 		return fmt.Errorf("%w: %d bytes of records are held in memory, MaxMemory is %d", mqerr.ErrBusy, held, n.cfg.MaxMemory)
+	}
+	// The raft log is cut at a quarter; it grows to half only while that is late.
+	if log := n.unsavedLog(); log > n.cfg.MaxMemory/2 {
+		return fmt.Errorf("%w: the raft log has %d bytes in memory, MaxMemory is %d", mqerr.ErrBusy, log, n.cfg.MaxMemory)
 	}
 	return nil
 }
