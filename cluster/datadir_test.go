@@ -300,6 +300,23 @@ func TestAFlippedBitIsToldWithItsFile(t *testing.T) {
 	}
 }
 
+// raft puts the host's name into its paths, but data may move.
+func TestADirectoryMovesToAnotherHost(t *testing.T) {
+	t.Parallel()
+	dir := filled(t, true)
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raft := filepath.Join(dir, raftDir)
+	if err := os.Rename(filepath.Join(raft, host), filepath.Join(raft, "where-it-came-from")); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, Config{Dir: dir})
+	whole(t, n)
+	mustProduce(t, n, "b", 0, "here")
+}
+
 // useDamaged opens a directory and reads all of it. Without an error everything
 // must be there.
 func useDamaged(tb testing.TB, dir string) error {

@@ -620,6 +620,58 @@ func TestWhatCannotBeAppliedFailsTheNode(t *testing.T) {
 	}
 }
 
+func TestADamagedSnapshotFailsTheNode(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, storage.NewMemFS())
+	shard := uint64(100)
+	for name, kind := range shardKinds {
+		shard++
+		rng := rand.New(rand.NewPCG(1, 1))
+		d := kind.drive(t, s, shard)
+		kind.log(t, rng, 50).feed(t, rng, d, 10)
+		before := d.content(t)
+		prepared, err := d.machine.PrepareSnapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stream bytes.Buffer
+		if err := d.machine.SaveSnapshot(prepared, &stream, nil); err != nil {
+			t.Fatal(err)
+		}
+		stream.Bytes()[stream.Len()/2] ^= 1
+		if err := d.machine.RecoverFromSnapshot(&stream, nil); !errors.Is(err, sm.ErrSnapshotStopped) {
+			t.Errorf("%s: raft is told %v", name, err)
+		}
+		if err := d.node.Failure(); !errors.Is(err, mqerr.ErrCorruptLog) {
+			t.Errorf("%s: the node failed with %v", name, err)
+		}
+		if diff := difference(d.content(t), before); diff != "" {
+			t.Errorf("%s: the replica changed: %s", name, diff)
+		}
+	}
+}
+
+func TestMetadataThatCannotBeReadIsCorruption(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, storage.NewMemFS())
+	for i, pair := range [][2]string{{keyGlobal, "{"}, {preBroker + "1", "x"}, {preTopic + "t", "[]"}, {preGroup + "3", ""}, {keyEpoch, "abc"}} {
+		id := storage.ReplicaID{Shard: uint64(i) + 1, Replica: 1}
+		kv, err := s.OpenKV(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := kv.NewBatch()
+		b.Set([]byte(pair[0]), []byte(pair[1]))
+		if err := b.Commit(1); err != nil {
+			t.Fatal(err)
+		}
+		m := &metadata{store: s, id: id, changed: func() {}}
+		if _, err := m.open(); !errors.Is(err, mqerr.ErrCorruptLog) {
+			t.Errorf("%s = %q: %v", pair[0], pair[1], err)
+		}
+	}
+}
+
 func TestCommandsOfAnotherShardsKindAreRefused(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, storage.NewMemFS())

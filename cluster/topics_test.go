@@ -320,6 +320,24 @@ func TestADeletedTopicLeavesNothingToItsSuccessor(t *testing.T) {
 	}
 }
 
+func TestADeletedTopicFreesItsSpace(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{MaxMemory: 1 << 30}) // the store in memory is one of small steps
+	newTopic(t, n, "t", 2, nil)
+	value := strings.Repeat("x", 200_000)
+	for i := range 200 {
+		mustProduce(t, n, "t", int32(i%2), value)
+	}
+	if err := n.replica(n.shardOf(t, "t", 0).Shard).machine.app.sync(); err != nil {
+		t.Fatal(err)
+	}
+	if live := n.Stats().Storage.LiveBytes; live < 40_000_000 {
+		t.Fatalf("40 MB take %d bytes", live)
+	}
+	deleteTopicNamed(t, n, "t")
+	waitFor(t, "the space to be free", func() bool { return n.Stats().Storage.LiveBytes < 4_000_000 })
+}
+
 // What a crash leaves of a deleted topic goes at the next start.
 func TestOrphansAreRemovedAtTheNextStart(t *testing.T) {
 	t.Parallel()
