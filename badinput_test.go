@@ -21,7 +21,7 @@ import (
 // messages of another protocol version in package transport.
 
 func TestUnknownTopicFailsWithoutAutoCreate(t *testing.T) {
-	eachDoor(t, func(t *testing.T, d door) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{DisableAutoCreate: true})
 		p := s.producer(t, mq.ProducerConfig{Topic: "t"})
 		err := p.Send(soon(t), &mq.Record{})
@@ -46,7 +46,7 @@ type beyond struct{}
 func (beyond) Partition(_ *mq.Record, n int) int { return n }
 
 func TestPartitionThatIsNotThereFails(t *testing.T) {
-	eachDoor(t, func(t *testing.T, d door) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})
 		name := s.topic(t, 2)
 		send(t, s.producer(t, mq.ProducerConfig{Topic: name}), "v") // the topic is known
@@ -351,7 +351,7 @@ func TestTakenPortIsRefused(t *testing.T) {
 }
 
 func TestErrorsSayWhatTheyAreAbout(t *testing.T) {
-	eachDoor(t, func(t *testing.T, d door) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})
 		name := s.topic(t, 1)
 		p := s.producer(t, mq.ProducerConfig{Topic: name, MaxRecordBytes: 16 << 20})

@@ -97,7 +97,7 @@ func TestBrokersInOneProcessAreApart(t *testing.T) {
 
 // Close, Shutdown, Stats and a scrape at any time, by anybody.
 func TestBrokerClosesOnceWhoeverAsks(t *testing.T) {
-	eachDoor(t, func(t *testing.T, d door) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})
 		name := s.topic(t, 3)
 		p := s.producer(t, mq.ProducerConfig{Topic: name, DeliveryTimeout: 5 * time.Second, CloseTimeout: time.Millisecond})
@@ -160,10 +160,7 @@ func TestShutdownCutShortStillCloses(t *testing.T) {
 // A record that was on its way when the broker shut down has been acknowledged
 // and is there, or it failed.
 func TestShutdownKeepsWhatItAcknowledges(t *testing.T) {
-	eachDoor(t, func(t *testing.T, d door) {
-		if !d.disk {
-			t.Skip("what a broker in memory holds ends with it")
-		}
+	eachDoor(t, onDisk, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})
 		name := s.topic(t, 1)
 		p := s.producer(t, mq.ProducerConfig{Topic: name, BatchSize: 10, DeliveryTimeout: time.Minute})

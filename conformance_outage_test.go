@@ -241,83 +241,76 @@ func TestDialGivesUpAndSaysWhy(t *testing.T) {
 }
 
 func TestLostAnswersNeitherDuplicateNorReorder(t *testing.T) {
-	t.Parallel()
-	for _, d := range doors {
-		if !d.remote {
-			continue
+	eachDoor(t, overGRPC, func(t *testing.T, d door) {
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		proxy := newProxy(t)
+		s := proxy.openBehind(t, d)
+		name := s.topic(t, 2)
+		// Answers to it fit the few bytes that connections live for.
+		reader := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name, AutoCommitInterval: 10 * time.Millisecond, MaxBytes: 500})
+		const cuts = 20
+		proxy.cutAtRandom(rand.New(rand.NewPCG(seed, 1)), cuts)
+
+		const producers, each = 3, 1200
+		acked := map[string]int64{} // by value
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for id := range producers {
+			p := s.producer(t, mq.ProducerConfig{
+				Topic: name, Partitioner: lastByte{}, BatchSize: 5, MaxInFlight: []int{1, 5, 32}[id], Linger: -1,
+			})
+			wg.Go(func() {
+				for i := range each {
+					r := &mq.Record{Key: []byte{byte(i)}, Value: fmt.Appendf(nil, "%d/%d", id, i)}
+					p.SendAsync(context.Background(), r, func(r *mq.Record, err error) {
+						if err != nil {
+							t.Errorf("%s: %v", r.Value, err)
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						acked[fmt.Sprintf("%d:%s", r.Partition, r.Value)] = r.Offset
+					})
+				}
+				if err := p.Flush(soon(t)); err != nil {
+					t.Errorf("flush: %v", err)
+				}
+			})
 		}
-		t.Run(d.name, func(t *testing.T) {
-			t.Parallel()
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
-			proxy := newProxy(t)
-			s := proxy.openBehind(t, d)
-			name := s.topic(t, 2)
-			// Answers to it fit the few bytes that connections live for.
-			reader := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name, AutoCommitInterval: 10 * time.Millisecond, MaxBytes: 500})
-			const cuts = 20
-			proxy.cutAtRandom(rand.New(rand.NewPCG(seed, 1)), cuts)
+		throughProxy := take(t, reader, producers*each)
+		wg.Wait()
+		if n := proxy.cuts.Load(); n < cuts/2 {
+			t.Errorf("only %d connections were cut: this tests little", n)
+		}
 
-			const producers, each = 3, 1200
-			acked := map[string]int64{} // by value
-			var mu sync.Mutex
-			var wg sync.WaitGroup
-			for id := range producers {
-				p := s.producer(t, mq.ProducerConfig{
-					Topic: name, Partitioner: lastByte{}, BatchSize: 5, MaxInFlight: []int{1, 5, 32}[id], Linger: -1,
-				})
-				wg.Go(func() {
-					for i := range each {
-						r := &mq.Record{Key: []byte{byte(i)}, Value: fmt.Appendf(nil, "%d/%d", id, i)}
-						p.SendAsync(context.Background(), r, func(r *mq.Record, err error) {
-							if err != nil {
-								t.Errorf("%s: %v", r.Value, err)
-							}
-							mu.Lock()
-							defer mu.Unlock()
-							acked[fmt.Sprintf("%d:%s", r.Partition, r.Value)] = r.Offset
-						})
-					}
-					if err := p.Flush(soon(t)); err != nil {
-						t.Errorf("flush: %v", err)
-					}
-				})
-			}
-			throughProxy := take(t, reader, producers*each)
-			wg.Wait()
-			if n := proxy.cuts.Load(); n < cuts/2 {
-				t.Errorf("only %d connections were cut: this tests little", n)
-			}
-
-			// What the broker has, looked at directly.
-			stored := take(t, newConsumer(t, s.broker, mq.ConsumerConfig{Topics: []string{name}}), producers*each)
-			for _, records := range [][]*mq.Record{stored, throughProxy} {
-				next := map[string]int{} // by producer and partition
-				for _, r := range records {
-					var id, i int
-					if _, err := fmt.Sscanf(string(r.Value), "%d/%d", &id, &i); err != nil {
-						t.Fatal(err)
-					}
-					from := fmt.Sprintf("%d to %d", id, r.Partition)
-					if want := next[from]*2 + int(r.Partition); i != want {
-						t.Fatalf("producer %s: record %d came, want %d", from, i, want)
-					}
-					next[from]++
-					at, ok := acked[fmt.Sprintf("%d:%s", r.Partition, r.Value)]
-					if !ok || at != r.Offset && at != -1 {
-						t.Fatalf("%s is at %d, acknowledged at %d (%v)", r.Value, r.Offset, at, ok)
-					}
+		// What the broker has, looked at directly.
+		stored := take(t, newConsumer(t, s.broker, mq.ConsumerConfig{Topics: []string{name}}), producers*each)
+		for _, records := range [][]*mq.Record{stored, throughProxy} {
+			next := map[string]int{} // by producer and partition
+			for _, r := range records {
+				var id, i int
+				if _, err := fmt.Sscanf(string(r.Value), "%d/%d", &id, &i); err != nil {
+					t.Fatal(err)
+				}
+				from := fmt.Sprintf("%d to %d", id, r.Partition)
+				if want := next[from]*2 + int(r.Partition); i != want {
+					t.Fatalf("producer %s: record %d came, want %d", from, i, want)
+				}
+				next[from]++
+				at, ok := acked[fmt.Sprintf("%d:%s", r.Partition, r.Value)]
+				if !ok || at != r.Offset && at != -1 {
+					t.Fatalf("%s is at %d, acknowledged at %d (%v)", r.Value, r.Offset, at, ok)
 				}
 			}
-			info, err := mq.NewAdmin(s.broker).DescribeTopic(soon(t), name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if total := info.Partitions[0].HighWatermark + info.Partitions[1].HighWatermark; total != producers*each {
-				t.Errorf("%d records are stored, %d were sent", total, producers*each)
-			}
-		})
-	}
+		}
+		info, err := mq.NewAdmin(s.broker).DescribeTopic(soon(t), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if total := info.Partitions[0].HighWatermark + info.Partitions[1].HighWatermark; total != producers*each {
+			t.Errorf("%d records are stored, %d were sent", total, producers*each)
+		}
+	})
 }
 
 // A broker that takes connections and never answers must not hold anybody

@@ -55,17 +55,27 @@ type behaviour struct {
 	run  func(*testing.T, *site)
 }
 
-// eachDoor runs a test that needs brokers of its own through every door.
-func eachDoor(t *testing.T, run func(*testing.T, door)) {
+// eachDoor runs a test that needs brokers of its own through all doors that are
+// wanted.
+func eachDoor(t *testing.T, wanted func(door) bool, run func(*testing.T, door)) {
 	t.Helper()
 	t.Parallel()
 	for _, d := range doors {
+		if !wanted(d) {
+			continue
+		}
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			run(t, d)
 		})
 	}
 }
+
+// Which doors a test is for.
+func anyDoor(door) bool    { return true }
+func onDisk(d door) bool   { return d.disk }
+func inMemory(d door) bool { return !d.disk }
+func overGRPC(d door) bool { return d.remote }
 
 // site is a broker and a door to it.
 type site struct {
