@@ -126,8 +126,12 @@ func testAlterTopic(t *testing.T, s *site) {
 	}
 
 	for _, bad := range []map[string]string{
-		{"no.such.config": "1"}, {mq.ConfigRetentionMs: "soon"}, {mq.ConfigMaxMessageBytes: "0"},
-		{mq.ConfigMaxMessageBytes: "99999999999"}, {mq.ConfigTimestampType: "Never"}, {mq.ConfigRetentionBytes: "-2"},
+		{"no.such.config": "1"},
+		{mq.ConfigRetentionMs: "soon"},
+		{mq.ConfigMaxMessageBytes: "0"},
+		{mq.ConfigMaxMessageBytes: "99999999999"},
+		{mq.ConfigTimestampType: "Never"},
+		{mq.ConfigRetentionBytes: "-2"},
 	} {
 		_, err := a.AlterTopic(soon(t), name, bad)
 		wantError(t, err, mq.ErrInvalidConfig)

@@ -451,8 +451,3 @@ func testManyProducers(t *testing.T, s *site) {
 	}
 	wg.Wait()
 }
-
-// contextError is what every call may return whose ctx has ended.
-func contextError(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
-}

@@ -119,7 +119,7 @@ func (m *machineRoom) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer n.Close() //nolint:errcheck // on a machine without power
+	defer n.Close() // on a machine without power
 	if _, err := n.CreateTopic(ctx, &api.CreateTopicRequest{Name: "t", Partitions: 2}); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (c *powerCut) check(tb testing.TB, m *machineRoom) error {
 	if err != nil {
 		return fmt.Errorf("open after the power cut: %w", err)
 	}
-	defer n.Close() //nolint:errcheck // read only
+	defer n.Close() // read only
 	if n.meta.state.Load().topics["t"] == nil {
 		if len(c.acked) > 0 {
 			return errors.New("the topic is gone")
