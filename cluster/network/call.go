@@ -164,8 +164,7 @@ func (c *conn) ask(ctx context.Context, wait bool, encode func(number uint64) []
 	}
 	err = p.lost(context.Cause(ctx))
 	if mqerr.OutcomeUnknown(err) && c.class == classCalls {
-		b := binary.AppendUvarint(newFrame(kindCancel, binary.MaxVarintLen64), number)
-		_ = c.put(outgoing{frame: seal(b)}) // if there is no room the other side works in vain
+		_ = c.put(outgoing{frame: cancelFrame(number)}) // if there is no room the other side works in vain
 	}
 	return nil, err
 }
@@ -181,10 +180,18 @@ func (c *conn) call(ctx context.Context, method string, payload []byte) ([]byte,
 		timeout = max(time.Microsecond, deadline.Sub(c.link.cfg.Clock.Now()))
 	}
 	return c.ask(ctx, false, func(number uint64) []byte {
-		b := newFrame(kindRequest, 3*binary.MaxVarintLen64+len(method)+len(payload))
-		b = binary.AppendUvarint(b, number)
-		b = binary.AppendUvarint(b, uint64(timeout.Microseconds()))
-		b = appendString(b, method)
-		return seal(append(b, payload...))
+		return requestFrame(number, uint64(timeout.Microseconds()), method, payload)
 	})
+}
+
+func requestFrame(number, timeout uint64, method string, payload []byte) []byte {
+	b := newFrame(kindRequest, 3*binary.MaxVarintLen64+len(method)+len(payload))
+	b = binary.AppendUvarint(b, number)
+	b = binary.AppendUvarint(b, timeout)
+	b = appendString(b, method)
+	return seal(append(b, payload...))
+}
+
+func cancelFrame(number uint64) []byte {
+	return seal(binary.AppendUvarint(newFrame(kindCancel, binary.MaxVarintLen64), number))
 }
