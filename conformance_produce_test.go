@@ -2,7 +2,6 @@ package mq_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
