@@ -60,6 +60,10 @@ bench-compare: ## benchmarks of REF (default main) against the work tree, with b
 	go test -run '^$$' -bench . -benchmem -count=$(COUNT) ./... > $$dir/new.txt; \
 	$(TOOL) benchstat $$dir/old.txt $$dir/new.txt
 
+.PHONY: absence
+absence: ## a broker that is away for 30 seconds is survived
+	MQ_TEST_LONG=1 go test -count=1 -v -run BrokerAbsentForHalfAMinute .
+
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is called
 	$(TOOL) govulncheck ./...
