@@ -77,8 +77,8 @@ func TestBatchesThatMakeNoSenseAreRefused(t *testing.T) {
 // produceAll sends one request and waits for its one answer.
 func produceAll(tb testing.TB, n api.Broker, req *api.ProduceRequest) (*api.ProduceResponse, error) {
 	tb.Helper()
-	got := make(chan fetchless, 2)
-	n.Produce(tb.Context(), req, func(resp *api.ProduceResponse, err error) { got <- fetchless{resp, err} })
+	got := make(chan produceAnswer, 2)
+	n.Produce(tb.Context(), req, func(resp *api.ProduceResponse, err error) { got <- produceAnswer{resp, err} })
 	select {
 	case a := <-got:
 		return a.resp, a.err
@@ -88,7 +88,7 @@ func produceAll(tb testing.TB, n api.Broker, req *api.ProduceRequest) (*api.Prod
 	}
 }
 
-type fetchless struct {
+type produceAnswer struct {
 	resp *api.ProduceResponse
 	err  error
 }
