@@ -91,11 +91,15 @@ func (n *Node) unsavedLog() int64 { return n.logSeen.Load() + n.logSince.Load() 
 func (n *Node) saveSnapshot(r *replica) error {
 	ctx, cancel := context.WithTimeout(n.closing, snapshotTimeout)
 	defer cancel()
-	covered := r.unsaved.Load()
+	covered, applied := r.unsaved.Load(), r.index.Load()
 	_, err := n.host.SyncRequestSnapshot(ctx, r.id.Shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true})
 	now := n.now().UnixMilli()
-	// Rejected means that nothing was applied since the last one.
-	if err != nil && !errors.Is(err, dragonboat.ErrRejected) {
+	// Rejected means that nothing was applied since the last one, or that one
+	// before is not done or failed at its end.
+	if errors.Is(err, dragonboat.ErrRejected) && n.snapshotCovers(r, applied) {
+		err = nil
+	}
+	if err != nil {
 		r.failedAt.Store(now)
 		return err
 	}
@@ -103,4 +107,10 @@ func (n *Node) saveSnapshot(r *replica) error {
 	r.unsaved.Add(-covered)
 	n.stats.snapshots.Add(1)
 	return nil
+}
+
+// snapshotCovers reports whether the raft log may be cut up to an index.
+func (n *Node) snapshotCovers(r *replica, applied uint64) bool {
+	snap, err := n.rlog.Log().GetSnapshot(r.id.Shard, r.id.Replica)
+	return err == nil && snap.OnDiskIndex >= applied
 }
