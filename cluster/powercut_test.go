@@ -104,7 +104,7 @@ func (m *machineRoom) config() Config {
 		RetentionInterval: 10 * time.Millisecond,
 		Test: TestSeams{
 			StoreFS:  errorfs.Wrap(m.store, errorfs.InjectorFunc(m.storeInjector)),
-			RaftFS:   lvfs.Wrap(m.raft, m),
+			RaftFS:   inject(m.raft, m),
 			DiskFree: func() (uint64, uint64, bool) { return 0, 0, false },
 			SkipSync: m.skipSync,
 		},
