@@ -22,7 +22,7 @@ import (
 // waitFor waits until a condition holds.
 func waitFor(tb testing.TB, what string, holds func() bool) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	defer cancel()
 	for look := time.NewTicker(2 * time.Millisecond); !holds(); {
 		select {
@@ -388,7 +388,7 @@ func TestOrphansAreRemovedAtTheNextStart(t *testing.T) {
 }
 
 func timeout(tb testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	tb.Cleanup(cancel)
 	return ctx
 }
