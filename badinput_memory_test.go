@@ -89,7 +89,8 @@ func heap() int64 {
 //	                       in the store, which are on the heap beside the race detector
 //	records to be sent     MaxBufferedBytes of the producer
 //	records to be read     MaxBufferedBytes of the consumer
-//	and the rest           32 MiB for connections, engines and buffers
+//	the store              160 MiB of cache and memtables on disk, 36 in memory
+//	and the rest           32 MiB for connections and buffers
 //
 // Not parallel: it looks at the memory of the process.
 func TestOverloadStaysInsideTheMemoryBudget(t *testing.T) {

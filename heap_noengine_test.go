@@ -1,0 +1,5 @@
+//go:build !race && cgo
+
+package mq_test
+
+const engineOnHeap = false
