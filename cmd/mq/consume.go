@@ -125,12 +125,25 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 			return errors.Join(err, consumer.Close())
 		}
 	}
+	if len(spans) == 0 {
+		p.sayMissing(ctx, mq.NewAdmin(c), opt.cfg.Topics)
+	}
 	err = p.print(ctx, consumer, opt, spans)
 	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Cause(ctx))) {
 		_ = consumer.Close() // the first error is the one that tells
 		return err
 	}
 	return consumer.Close()
+}
+
+// sayMissing names the topics that a consumer will wait for. Any other error
+// is the consumer's to meet and tell.
+func (p *program) sayMissing(ctx context.Context, admin *mq.Admin, topics []string) {
+	for _, topic := range topics {
+		if _, err := admin.DescribeTopic(ctx, topic); errors.Is(err, mq.ErrUnknownTopicOrPartition) {
+			p.say("topic %s does not exist yet, waiting for it", topic)
+		}
+	}
 }
 
 // print writes records until ctx ends, the limit is reached, or every span, if
