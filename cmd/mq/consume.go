@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,8 +89,13 @@ type consumeOptions struct {
 	limit  int            // 0: none
 }
 
-// consume prints records until ctx ends, which is a clean end, or all that was
-// asked for is printed.
+// follows reports whether the records asked for have no end.
+func (o consumeOptions) follows() bool {
+	return o.limit == 0 && (o.span == nil || !o.span.HasTo)
+}
+
+// consume prints records until all that was asked for is printed or ctx ends,
+// which is a clean end of what follows, or when nobody reads any more.
 func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consumeOptions) (err error) {
 	ctx, cancel := untilReaderGone(ctx, p.out)
 	defer cancel()
@@ -129,7 +135,13 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 		p.sayMissing(ctx, mq.NewAdmin(c), opt.cfg.Topics)
 	}
 	err = p.print(ctx, consumer, opt, spans)
-	if err != nil && (ctx.Err() == nil || !errors.Is(err, context.Cause(ctx))) {
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		err = nil
+		if !opt.follows() && !errors.Is(context.Cause(ctx), syscall.EPIPE) {
+			err = &exitError{exitInterrupted, errors.New("interrupted: not all that was asked for is printed")}
+		}
+	}
+	if err != nil {
 		_ = consumer.Close() // the first error is the one that tells
 		return err
 	}
