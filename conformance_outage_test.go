@@ -328,6 +328,7 @@ func TestSilentBrokerHoldsNobodyBeyondTheContext(t *testing.T) {
 	before := proxy.opened.Load()
 	proxy.mute()
 	eventually(t, "the consumer has connected to nobody", func() bool { return proxy.opened.Load() > before })
+	p.SendAsync(context.Background(), &mq.Record{Topic: name}, nil) // something to flush
 	calls := slices.Concat(everyProducerCall(p), everyConsumerCall(c), everyAdminCall(s.admin()), []apiCall{
 		{"Flush", p.Flush},
 		{"Dial", func(ctx context.Context) error {
