@@ -137,8 +137,8 @@ func lookup(s *metaState, tp api.TopicPartition) (*topicRecord, error) {
 	case tp.TopicID != uuid.Nil && tp.TopicID != t.ID:
 		return nil, fmt.Errorf("%w: %s", mqerr.ErrUnknownTopicID, tp.Topic)
 	case tp.Partition < 0 || int(tp.Partition) >= len(t.Partitions):
-		return nil, fmt.Errorf("%w: %s has %d partitions, not partition %d",
-			mqerr.ErrUnknownTopicOrPartition, tp.Topic, len(t.Partitions), tp.Partition)
+		return nil, fmt.Errorf("%w: %s has partitions 0 to %d, not %d",
+			mqerr.ErrUnknownTopicOrPartition, tp.Topic, len(t.Partitions)-1, tp.Partition)
 	}
 	return t, nil
 }
