@@ -44,7 +44,10 @@ type TestSeams struct {
 	// StoreGrace is how long the store may fail to write for another reason than
 	// lack of room before the node counts as failed. Default 10 s.
 	StoreGrace time.Duration
-	SkipSync   bool // breaks Sync on purpose, to see that tests notice
+	// SnapshotTimeout is how long to wait for one cut of a raft log. Raft does not
+	// tell of every one that fails. Default 30 s.
+	SnapshotTimeout time.Duration
+	SkipSync        bool // breaks Sync on purpose, to see that tests notice
 }
 
 const (
@@ -70,6 +73,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.SnapshotTotalBytes, 1<<30)
 	orInt(&c.ProposeTimeout, 10*time.Second)
 	orInt(&c.RetentionInterval, 5*time.Second)
+	orInt(&c.Test.SnapshotTimeout, 30*time.Second)
 	orInt(&c.Test.StoreGrace, 10*time.Second)
 	orInt(&c.ProducerExpiry, 7*24*time.Hour)
 	if c.Dir == "" {

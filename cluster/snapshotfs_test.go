@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	lvfs "github.com/lni/vfs"
 )
@@ -151,7 +152,7 @@ func TestAFailedSnapshotIsNoHarm(t *testing.T) {
 			disk := newBadDisk()
 			short := &shortFS{FS: disk.raft}
 			cfg := disk.config()
-			cfg.Test.RaftFS = short
+			cfg.Test.RaftFS, cfg.Test.SnapshotTimeout = short, time.Second
 			n := openNode(t, cfg)
 			newTopic(t, n, "t", 1, nil)
 			r := n.replica(n.shardOf(t, "t", 0).Shard)

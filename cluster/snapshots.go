@@ -14,9 +14,8 @@ import (
 // fsyncs, so the whole broker takes few, the largest first, counted in bytes.
 
 const (
-	snapshotAge     = 10 * time.Minute // a shard written since is covered after so long
-	snapshotTimeout = time.Minute
-	snapshotRetry   = 10 * time.Second // after a failure, others come first
+	snapshotAge   = 10 * time.Minute // a shard written since is covered after so long
+	snapshotRetry = 10 * time.Second // after a failure, others come first
 )
 
 // snapshotLoop cuts raft logs. It has a loop of its own since a slow disk can
@@ -89,7 +88,7 @@ func (n *Node) unsavedLog() int64 { return n.logSeen.Load() + n.logSince.Load() 
 
 // saveSnapshot cuts the raft log of a replica at what is applied now.
 func (n *Node) saveSnapshot(r *replica) error {
-	ctx, cancel := context.WithTimeout(n.closing, snapshotTimeout)
+	ctx, cancel := context.WithTimeout(n.closing, n.cfg.Test.SnapshotTimeout)
 	defer cancel()
 	covered, applied := r.unsaved.Load(), r.index.Load()
 	_, err := n.host.SyncRequestSnapshot(ctx, r.id.Shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true})
