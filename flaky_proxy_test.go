@@ -86,7 +86,7 @@ func (p *proxy) mute() {
 // that it may bring back from the broker before it is cut.
 func (p *proxy) cutAtRandom(r *rand.Rand, n int) {
 	p.mu.Lock()
-	p.mu.rand, p.mu.left = r, n
+	p.mu.rand, p.mu.left = rand.New(rand.NewPCG(r.Uint64(), r.Uint64())), n // r is the caller's
 	p.mu.Unlock()
 	p.cutAll()
 }
