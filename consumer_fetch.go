@@ -53,9 +53,10 @@ func (c *Consumer) locateLoop() {
 }
 
 // firstMetadata waits until the brokers have answered about each topic, also
-// that it does not exist: what shows up later is new. False when life ended.
+// that it does not exist: what shows up later is new. What the endpoint knows
+// already will do; to ask anew for each consumer would hold up the next one.
+// False when life ended.
 func (c *Consumer) firstMetadata(down *outage) bool {
-	c.wantMetadata()
 	for _, name := range c.cfg.Topics {
 		for {
 			_, err := c.router.Topic(c.life, name, false)
