@@ -208,3 +208,27 @@ func TestBrokersInOneProcessAreStrangers(t *testing.T) {
 		}
 	}
 }
+
+// Raft's clock of a shard that has just started jumps from zero to the broker's
+// age, and what is proposed before it does must not be taken for too old.
+func TestAFreshPartitionOfAnOldBrokerDoesNotTimeOut(t *testing.T) {
+	t.Parallel()
+	const patience = 2 * time.Second
+	cfg := Config{ProposeTimeout: patience}
+	opened := time.Now()
+	n := openNode(t, cfg)
+	waitFor(t, "the broker to be older than a proposal may be", func() bool { return time.Since(opened) > patience+time.Second })
+	for i := range 3 {
+		name := fmt.Sprint("t", i)
+		newTopic(t, n, name, 200, nil)
+		var all sync.WaitGroup
+		for p := range int32(200) {
+			all.Go(func() {
+				if _, err := produce(timeout(t), n, name, p, makeBatch(t, "x")); err != nil {
+					t.Errorf("the first record of %s/%d: %v", name, p, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -135,6 +136,19 @@ func (r *replica) beginEpoch(term uint64) {
 	})
 }
 
+// advance moves the shard's applied index by a command that changes nothing: the
+// epoch that it would begin is over.
+func (r *replica) advance(ctx context.Context) error {
+	done := make(chan struct{})
+	r.submit(header{kind: kindBeginEpoch}, nil, r.node.cfg.ProposeTimeout, func(result) { close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // epochBegan is called by the state machine after it committed BeginEpoch.
 func (r *replica) epochBegan(epoch int32) {
 	l := r.lead.Load()
@@ -184,6 +198,10 @@ const smallCommand = 16 << 10
 
 func (r *replica) submit(h header, body []byte, timeout time.Duration, done func(result)) {
 	n := r.node
+	if err := n.Failure(); err != nil {
+		done(refused(fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, err)))
+		return
+	}
 	h.feature = featureLevel
 	h.time = n.now().UnixMilli()
 	h.id = proposalID{n.nonce, r.seq.Add(1)}
@@ -244,12 +262,16 @@ func (r *replica) visit() (again, leaderless bool) {
 		if p.state != nil {
 			select {
 			case res := <-p.state.AppliedC():
-				return r.gaveUp(res)
+				if !res.Timeout() {
+					return r.gaveUp(res)
+				}
+				p.state = nil // raft has forgotten it, which does not end it
 			default:
 			}
 		}
-		// Raft counts its time in ticks, which stand still while it waits for a
-		// disk.
+		// Time is counted here. Raft counts in ticks, which stand still while it
+		// waits for a disk, and on a shard that has just started jump from zero to
+		// the age of the broker.
 		return refused(fmt.Errorf("%s: %w", r.name, mqerr.ErrTimeout)), now.After(p.giveUpAt)
 	})
 	l := r.lead.Load()
@@ -277,7 +299,7 @@ func (r *replica) gaveUp(res dragonboat.RequestResult) (result, bool) {
 	case res.Rejected():
 		return refused(fmt.Errorf("%s: %w: raft rejected the proposal", r.name, mqerr.ErrNotLeader)), true
 	}
-	return refused(fmt.Errorf("%s: %w", r.name, mqerr.ErrTimeout)), true
+	return refused(fmt.Errorf("%s: %w: raft is closing", r.name, mqerr.ErrTimeout)), true
 }
 
 // stop answers everything that waits: the outcome is unknown, since the log may
