@@ -102,13 +102,13 @@ func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 			return entries, nil
 		}
 	}
+	m.r.applied(applied, size)
 	for _, a := range answers {
 		m.r.pend.resolve(a.seq, a.res)
 	}
 	if began >= 0 {
 		m.r.epochBegan(began)
 	}
-	m.r.applied(applied, size)
 	return entries, nil
 }
 

@@ -172,7 +172,6 @@ func TestAFailedSnapshotIsNoHarm(t *testing.T) {
 				})
 				hit := short.hit()
 				short.fail(0, 0)
-				put()
 				waitFor(t, fmt.Sprintf("the log to be cut after operation %d, %q, failed", at, hit), func() bool {
 					return n.saveSnapshot(r) == nil && n.snapshotCovers(r, r.index.Load())
 				})

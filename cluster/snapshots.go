@@ -91,13 +91,16 @@ func (n *Node) saveSnapshot(r *replica) error {
 	ctx, cancel := context.WithTimeout(n.closing, n.cfg.Test.SnapshotTimeout)
 	defer cancel()
 	covered, applied := r.unsaved.Load(), r.index.Load()
-	_, err := n.host.SyncRequestSnapshot(ctx, r.id.Shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true})
-	now := n.now().UnixMilli()
-	// Rejected means that nothing was applied since the last one, or that one
-	// before is not done or failed at its end.
-	if errors.Is(err, dragonboat.ErrRejected) && n.snapshotCovers(r, applied) {
-		err = nil
+	err := n.requestSnapshot(ctx, r, applied)
+	// Raft takes no two snapshots at one index, even if the first failed or came
+	// when one before was not done: an idle shard's log would never be cut. It
+	// may not have seen at once that the index moved.
+	for tries := 0; tries < 3 && errors.Is(err, dragonboat.ErrRejected); tries++ {
+		if err = r.advance(ctx); err == nil {
+			err = n.requestSnapshot(ctx, r, applied)
+		}
 	}
+	now := n.now().UnixMilli()
 	if err != nil {
 		r.failedAt.Store(now)
 		return err
@@ -106,6 +109,16 @@ func (n *Node) saveSnapshot(r *replica) error {
 	r.unsaved.Add(-covered)
 	n.stats.snapshots.Add(1)
 	return nil
+}
+
+// requestSnapshot returns nil when a snapshot covers the log up to applied, be it
+// the one that is taken now or one before.
+func (n *Node) requestSnapshot(ctx context.Context, r *replica, applied uint64) error {
+	_, err := n.host.SyncRequestSnapshot(ctx, r.id.Shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true})
+	if errors.Is(err, dragonboat.ErrRejected) && n.snapshotCovers(r, applied) {
+		return nil
+	}
+	return err
 }
 
 // snapshotCovers reports whether the raft log may be cut up to an index.

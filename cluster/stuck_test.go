@@ -152,7 +152,7 @@ func TestAStoreThatCantWriteFailsTheNode(t *testing.T) {
 func TestRaftLogOfShortRunsIsCut(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Dir: t.TempDir(), MinFreeBytes: -1, SnapshotBytes: 1 << 20}
-	for run := range 3 {
+	for run := range 2 {
 		n, err := Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
