@@ -3,15 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +61,7 @@ func newTopicCreate(p *program) *cobra.Command {
 }
 
 func newTopicList(p *program) *cobra.Command {
-	var output *form
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List topics",
@@ -75,21 +72,21 @@ func newTopicList(p *program) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return p.show(*output, topics, func(w io.Writer) {
-					fmt.Fprintln(w, "TOPIC\tPARTITIONS\tREPLICAS")
+				return p.show(out, topics, func(w *table) {
+					w.head("TOPIC", "PARTITIONS", "REPLICAS")
 					for _, t := range topics {
-						fmt.Fprintf(w, "%s\t%d\t%d\n", t.Name, len(t.Partitions), replicas(t))
+						w.row(t.Name, len(t.Partitions), replicas(t))
 					}
 				})
 			})
 		},
 	}
-	output = outputFlag(cmd)
+	out = outputFlags(cmd)
 	return cmd
 }
 
 func newTopicDescribe(p *program) *cobra.Command {
-	var output *form
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "describe TOPIC",
 		Short: "Show a topic's configs and partitions",
@@ -100,21 +97,23 @@ func newTopicDescribe(p *program) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return p.show(*output, t, func(w io.Writer) {
-					fmt.Fprintf(w, "topic\t%s\nid\t%s\n", t.Name, t.ID)
+				return p.show(out, t, func(w *table) {
+					w.row("topic", t.Name)
+					w.row("id", t.ID)
 					for _, name := range slices.Sorted(maps.Keys(t.Configs)) {
-						fmt.Fprintf(w, "%s\t%s\n", name, t.Configs[name])
+						w.row(name, t.Configs[name])
 					}
-					fmt.Fprintln(w, "\nPARTITION\tLEADER\tEPOCH\tREPLICAS\tSTART\tEND\tBYTES")
+					w.row()
+					w.head("PARTITION", "LEADER", "EPOCH", "REPLICAS", "START", "END", "BYTES")
 					for _, part := range t.Partitions {
-						fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", part.Partition, known(part.Leader), known(part.LeaderEpoch),
-							strings.Trim(fmt.Sprint(part.Replicas), "[]"), known(part.LogStart), known(part.HighWatermark), known(part.SizeBytes))
+						w.row(part.Partition, known(part.Leader), known(part.LeaderEpoch), strings.Trim(fmt.Sprint(part.Replicas), "[]"),
+							known(part.LogStart), known(part.HighWatermark), known(part.SizeBytes))
 					}
 				})
 			})
 		},
 	}
-	output = outputFlag(cmd)
+	out = outputFlags(cmd)
 	return cmd
 }
 
@@ -231,43 +230,6 @@ func (p *program) done(err error, format string, args ...any) error {
 		p.say(format, args...)
 	}
 	return err
-}
-
-// form is how a describing command answers. It is a pflag.Value.
-type form string
-
-const (
-	formTable form = "table"
-	formJSON  form = "json"
-)
-
-func (f *form) String() string { return string(*f) }
-func (f *form) Type() string   { return "form" }
-
-func (f *form) Set(s string) error {
-	if form(s) != formTable && form(s) != formJSON {
-		return errors.New("want table or json")
-	}
-	*f = form(s)
-	return nil
-}
-
-func outputFlag(cmd *cobra.Command) *form {
-	output := formTable
-	cmd.Flags().VarP(&output, "output", "o", "table or json")
-	return &output
-}
-
-// show writes v to stdout, as JSON or as what table writes.
-func (p *program) show(output form, v any, table func(io.Writer)) error {
-	if output == formJSON {
-		enc := json.NewEncoder(p.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(v)
-	}
-	w := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
-	table(w)
-	return w.Flush()
 }
 
 // confirm asks before something that can't be undone.

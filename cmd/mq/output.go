@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
+)
+
+// output is how a describing command answers: the flags -o and --no-headers.
+type output struct {
+	form      form
+	noHeaders bool
+}
+
+func outputFlags(cmd *cobra.Command) *output {
+	o := &output{form: formTable}
+	cmd.Flags().VarP(&o.form, "output", "o", "table, json or yaml")
+	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "leave out the headings of tables")
+	return o
+}
+
+// form is a pflag.Value.
+type form string
+
+const (
+	formTable form = "table"
+	formJSON  form = "json"
+	formYAML  form = "yaml"
+)
+
+func (f *form) String() string { return string(*f) }
+func (f *form) Type() string   { return "form" }
+
+func (f *form) Set(s string) error {
+	switch form(s) {
+	case formTable, formJSON, formYAML:
+		*f = form(s)
+		return nil
+	}
+	return errors.New("want table, json or yaml")
+}
+
+// show writes v to stdout, as JSON or YAML with the same keys, or as the table
+// that fill makes of it.
+func (p *program) show(o *output, v any, fill func(*table)) error {
+	switch o.form {
+	case formJSON:
+		return writeJSON(p.out, v)
+	case formYAML:
+		return writeYAML(p.out, v)
+	default:
+		t := &table{w: tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0), noHeaders: o.noHeaders}
+		fill(t)
+		return t.w.Flush()
+	}
+}
+
+// table is text in columns.
+type table struct {
+	w         *tabwriter.Writer
+	noHeaders bool
+}
+
+// head adds the headings.
+func (t *table) head(cells ...string) {
+	if !t.noHeaders {
+		fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	}
+}
+
+// row adds a line.
+func (t *table) row(cells ...any) {
+	for i, c := range cells {
+		if i > 0 {
+			fmt.Fprint(t.w, "\t")
+		}
+		fmt.Fprint(t.w, c)
+	}
+	fmt.Fprintln(t.w)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// writeYAML goes by way of JSON, which is YAML, so that both have the same keys
+// in the same order.
+func writeYAML(w io.Writer, v any) error {
+	var text bytes.Buffer
+	if err := writeJSON(&text, v); err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text.Bytes(), &doc); err != nil {
+		return err
+	}
+	block(&doc)
+	enc := yaml.NewEncoder(w)
+	enc.SetIndent(2)
+	return errors.Join(enc.Encode(&doc), enc.Close())
+}
+
+// block gives a node that was written in JSON the style of YAML.
+func block(n *yaml.Node) {
+	n.Style = 0
+	for _, c := range n.Content {
+		block(c)
+	}
+}
