@@ -60,6 +60,7 @@ var (
 	_ func(*mq.Admin, context.Context, string, int) (mq.TopicInfo, error)    = (*mq.Admin).AddPartitions
 	_ func(*mq.Admin, context.Context) ([]mq.GroupInfo, error)               = (*mq.Admin).ListGroups
 	_ func(*mq.Admin, context.Context, string) ([]mq.CommittedOffset, error) = (*mq.Admin).CommittedOffsets
+	_ func(*mq.Admin, context.Context, string) ([]mq.PartitionLag, error)    = (*mq.Admin).GroupLag
 	_ func(*mq.Admin, context.Context) (mq.ClusterInfo, error)               = (*mq.Admin).DescribeCluster
 	_ func(error) bool                                                       = mq.Retriable
 	_ func(error) bool                                                       = mq.OutcomeUnknown
@@ -122,6 +123,9 @@ var contract = []any{
 	mq.GroupInfo{GroupID: "g"},
 	mq.CommittedOffset{
 		Topic: "t", TopicID: "i", Partition: 1, Offset: 1, LeaderEpoch: 1, Metadata: "m", CommitTime: time.Now(),
+	},
+	mq.PartitionLag{
+		Topic: "t", Partition: 1, CommittedOffset: 1, CommitTime: time.Now(), LogStart: 1, HighWatermark: 1, Lag: 1,
 	},
 	mq.BatchError{Errs: []error{nil}},
 	mq.PartitionError{TopicPartition: mq.TopicPartition{Topic: "t"}, Offset: 1, Next: 1, Err: mq.ErrClosed},
@@ -203,7 +207,7 @@ func TestClassesOfErrors(t *testing.T) {
 		mq.ErrTimeout: unknown, mq.ErrRebalanceInProgress: neither, mq.ErrStaleMemberEpoch: neither, mq.ErrUnknownMember: neither,
 		mq.ErrOffsetOutOfRange: neither, mq.ErrRecordTooLarge: neither, mq.ErrInvalidTopic: neither, mq.ErrInvalidConfig: neither,
 		mq.ErrInvalidPartitions: neither, mq.ErrInvalidReplicationFactor: neither, mq.ErrInvalidRecord: neither,
-		mq.ErrInvalidGroupID: neither, mq.ErrOffsetMetadataTooLarge: neither, mq.ErrInvalidRequest: neither,
+		mq.ErrInvalidGroupID: neither, mq.ErrOffsetMetadataTooLarge: neither, mq.ErrUnknownGroup: neither, mq.ErrInvalidRequest: neither,
 		mq.ErrUnsupportedVersion: neither, mq.ErrUnsupportedCompression: neither, mq.ErrTopicExists: neither,
 		mq.ErrOutOfOrderSequence: neither, mq.ErrProducerFenced: neither, mq.ErrCorruptLog: neither, mq.ErrInternal: neither,
 		mq.ErrClosed: neither, mq.ErrBufferFull: neither, mq.ErrDirInUse: neither, mq.ErrNewerFormat: neither,

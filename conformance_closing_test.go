@@ -72,6 +72,7 @@ func everyAdminCall(a *mq.Admin) []apiCall {
 		{"ListOffsets", func(ctx context.Context) error { return second(a.ListOffsets(ctx, "t", mq.StartLatest, 0)) }},
 		{"ListGroups", func(ctx context.Context) error { return second(a.ListGroups(ctx)) }},
 		{"CommittedOffsets", func(ctx context.Context) error { return second(a.CommittedOffsets(ctx, "g")) }},
+		{"GroupLag", func(ctx context.Context) error { return second(a.GroupLag(ctx, "g")) }},
 		{"DescribeCluster", func(ctx context.Context) error { return second(a.DescribeCluster(ctx)) }},
 	}
 }

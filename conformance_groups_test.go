@@ -18,6 +18,7 @@ var conformGroups = []behaviour{
 	{"a record whose handler failed comes again", testHandlerFailed},
 	{"groups do not share offsets", testGroupsAreApart},
 	{"what a group stored can be looked at", testCommittedOffsets},
+	{"the lag of a group is what it has not read", testGroupLag},
 	{"Commit refuses what it can't know", testCommitRefuses},
 	{"after a trim or retention the reset policy answers", testResetPolicy},
 }
@@ -243,6 +244,48 @@ func testCommittedOffsets(t *testing.T, s *site) {
 	}
 	_, err = s.admin().CommittedOffsets(soon(t), "")
 	wantError(t, err, mq.ErrInvalidGroupID)
+}
+
+func testGroupLag(t *testing.T, s *site) {
+	a, name := s.admin(), s.topic(t, 3)
+	for partition, n := range []int{10, 4, 0} {
+		p := s.producer(t, mq.ProducerConfig{Topic: name, Partitioner: mq.FixedPartition(int32(partition))})
+		for i := range n {
+			send(t, p, strconv.Itoa(i))
+		}
+	}
+	c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, Partitions: []int32{0}, GroupID: name, AutoCommitInterval: -1})
+	if err := c.Commit(soon(t), take(t, c, 2)...); err != nil {
+		t.Fatal(err)
+	}
+	want := func(committed, start, high, lag []int64) {
+		t.Helper()
+		got, err := a.GroupLag(soon(t), name)
+		if err != nil || len(got) != 3 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for i, g := range got {
+			if g.Topic != name || g.Partition != int32(i) || g.CommittedOffset != committed[i] || g.LogStart != start[i] ||
+				g.HighWatermark != high[i] || g.Lag != lag[i] || g.CommitTime.IsZero() != (committed[i] < 0) {
+				t.Errorf("partition %d is %+v", i, g)
+			}
+		}
+	}
+	want([]int64{2, -1, -1}, []int64{0, 0, 0}, []int64{10, 4, 0}, []int64{8, 4, 0})
+	if _, err := a.TrimTopic(soon(t), name, mq.StartAt(3), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	want([]int64{2, -1, -1}, []int64{3, 3, 0}, []int64{10, 4, 0}, []int64{7, 1, 0})
+
+	_, err := a.GroupLag(soon(t), name+"-nobody")
+	wantError(t, err, mq.ErrUnknownGroup)
+	_, err = a.GroupLag(soon(t), "")
+	wantError(t, err, mq.ErrInvalidGroupID)
+	if err := a.DeleteTopic(soon(t), name); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.GroupLag(soon(t), name) // of topics that are gone nothing counts
+	wantError(t, err, mq.ErrUnknownGroup)
 }
 
 func testCommitRefuses(t *testing.T, s *site) {

@@ -34,6 +34,7 @@ var (
 	ErrInvalidReplicationFactor error = mqerr.ErrInvalidReplicationFactor // F
 	ErrInvalidRecord            error = mqerr.ErrInvalidRecord            // F
 	ErrInvalidGroupID           error = mqerr.ErrInvalidGroupID           // F
+	ErrUnknownGroup             error = mqerr.ErrUnknownGroup             // F: the group has stored nothing
 	ErrOffsetMetadataTooLarge   error = mqerr.ErrOffsetMetadataTooLarge   // F
 	ErrInvalidRequest           error = mqerr.ErrInvalidRequest           // F
 	ErrUnsupportedVersion       error = mqerr.ErrUnsupportedVersion       // F

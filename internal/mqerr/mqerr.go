@@ -112,6 +112,7 @@ var (
 	ErrInvalidReplicationFactor = row("INVALID_REPLICATION_FACTOR", Fatal, codeInvalidArgument, "invalid replication factor")
 	ErrInvalidRecord            = row("INVALID_RECORD", Fatal, codeInvalidArgument, "record batch is not acceptable")
 	ErrInvalidGroupID           = row("INVALID_GROUP_ID", Fatal, codeInvalidArgument, "group id not allowed")
+	ErrUnknownGroup             = row("GROUP_ID_NOT_FOUND", Fatal, codeNotFound, "unknown group")
 	ErrOffsetMetadataTooLarge   = row("OFFSET_METADATA_TOO_LARGE", Fatal, codeInvalidArgument, "commit metadata too large")
 	ErrInvalidRequest           = row("INVALID_REQUEST", Fatal, codeInvalidArgument, "invalid request")
 	ErrUnsupportedVersion       = row("UNSUPPORTED_VERSION", Fatal, codeUnimplemented, "unsupported version")
