@@ -16,6 +16,7 @@ const (
 	exitUsage       = 2   // wrong flags, arguments or configuration
 	exitConnect     = 3   // no broker answers
 	exitTimeout     = 4   // not done in time
+	exitUnhealthy   = 5   // something is not as it should be
 	exitPartly      = 6   // some records or partitions failed
 	exitInterrupted = 130 // a signal ended it before the work was done
 )
