@@ -32,6 +32,7 @@ func written(t testing.TB, clean bool) (d *powerDisk, entries uint64) {
 	for i := range entries {
 		save(t, l, update(1, 1+i, 1, 200), update(2, 1+i, 1, 60))
 	}
+	waitFor(t, d.ready)
 	if !clean {
 		d.mu.Lock()
 		c := d.cut(allKept, nil)

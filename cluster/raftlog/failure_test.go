@@ -145,7 +145,7 @@ func TestReleaseGivesUpALogThatWaitsForRoom(t *testing.T) {
 	d := newPowerDisk()
 	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, OnFailure: func(error) {}}
 	l := open(t, o)
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 	d.mu.Lock()
 	d.limit = d.used
 	d.mu.Unlock()
@@ -170,7 +170,7 @@ func TestFullDiskHoldsCommitsUntilThereIsRoom(t *testing.T) {
 	d := newPowerDisk()
 	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1}
 	l := open(t, o)
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 	d.mu.Lock()
 	d.limit = d.used + 3*o.SegmentBytes/2
 	d.mu.Unlock()

@@ -148,7 +148,7 @@ func TestNextSegmentIsTriedAgain(t *testing.T) {
 			d := newPowerDisk()
 			o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, Clock: hasty{}, OnFailure: func(error) {}}
 			l := open(t, o)
-			waitFor(t, func() bool { return l.Stats().Files == 2 })
+			waitFor(t, d.ready)
 			tries := 0
 			d.mu.Lock()
 			d.before = func(c change, name string) error {
@@ -180,7 +180,7 @@ func TestNextSegmentThatFailsForLongFailsTheLog(t *testing.T) {
 	o := raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1, Clock: hasty{}, OnFailure: func(err error) { told <- err }}
 	l := open(t, o)
 	save(t, l, update(1, 1, 3, 1000))
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 	d.mu.Lock()
 	d.before = func(_ change, name string) error {
 		if strings.HasSuffix(name, ".tmp") {
@@ -232,7 +232,7 @@ func TestCloseDoesNotWaitForAFullDisk(t *testing.T) {
 	o := memory()
 	o.FS = d
 	l := open(t, o)
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 	d.mu.Lock()
 	d.limit = d.used
 	d.mu.Unlock()

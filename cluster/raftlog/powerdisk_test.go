@@ -2,7 +2,9 @@ package raftlog_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -160,6 +162,29 @@ func (d *powerDisk) segments() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// ready says whether the segment behind the tail is prepared and safe. Until it
+// is, changes of the disk come that have nothing to do with what a test does.
+func (d *powerDisk) ready() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	last := ""
+	for n := range d.now {
+		switch path.Ext(n) {
+		case ".tmp":
+			return false
+		case ".seg":
+			last = max(last, n)
+		}
+	}
+	if last == "" || slices.ContainsFunc(d.names, func(ch nameChange) bool { return ch.name == last }) {
+		return false
+	}
+	var number uint64
+	_, err := fmt.Sscanf(path.Base(last), "%d.seg", &number)
+	const numberOfFirstGroup = 64 + 8 // the tail's is its own
+	return err == nil && binary.LittleEndian.Uint64(d.now[last].data[numberOfFirstGroup:]) != number
 }
 
 func (d *powerDisk) ask(what change, name string) error {

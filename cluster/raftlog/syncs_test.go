@@ -2,6 +2,8 @@ package raftlog_test
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 
 	pb "github.com/lni/dragonboat/v4/raftpb"
@@ -74,7 +76,7 @@ func TestMovedCommitIndexCostsNothing(t *testing.T) {
 	o := raftlog.Options{FS: d, SegmentBytes: 64 << 10, FlushInterval: -1}
 	l := open(t, o)
 	save(t, l, update(1, 1, 100, 10))
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 	writes := 0
 	d.mu.Lock()
 	d.before = func(change, string) error { writes++; return nil }
@@ -133,13 +135,15 @@ func TestOneSyncServesAllThatWait(t *testing.T) {
 	d := newPowerDisk()
 	l := open(t, raftlog.Options{FS: d, FlushInterval: -1})
 	save(t, l, update(100, 1, 1, 10))
-	waitFor(t, func() bool { return l.Stats().Files == 2 })
+	waitFor(t, d.ready)
 
 	inSync, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release) // before the log is closed
 	first := true
 	d.mu.Lock()
-	d.before = func(what change, _ string) error {
-		if what == changeSync && first {
+	d.before = func(what change, name string) error {
+		if what == changeSync && strings.HasSuffix(name, ".seg") && first {
 			first = false
 			close(inSync)
 			<-goOn
@@ -149,12 +153,9 @@ func TestOneSyncServesAllThatWait(t *testing.T) {
 	d.mu.Unlock()
 	before := l.Stats().Syncs
 	const callers = 20
-	done := make(chan struct{}, callers)
+	done := make(chan error, callers)
 	call := func(shard uint64) {
-		go func() {
-			save(t, l, update(shard, 1, 1, 10))
-			done <- struct{}{}
-		}()
+		go func() { done <- l.SaveRaftState(updates(update(shard, 1, 1, 10)), 1) }()
 	}
 	call(1)
 	<-inSync
@@ -162,9 +163,11 @@ func TestOneSyncServesAllThatWait(t *testing.T) {
 		call(shard + 2)
 	}
 	waitFor(t, func() bool { return l.Waiting() == callers-1 })
-	close(goOn)
+	release()
 	for range callers {
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 	if got := l.Stats().Syncs - before; got != 2 {
 		t.Errorf("%d syncs for one caller and %d that came meanwhile, want 2", got, callers-1)
