@@ -78,9 +78,9 @@ func eachFile(t *testing.T, ext string, fn func(path string, data []byte)) {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && d.Name() == ".git" || d.IsDir() && d.Name() == "bin":
+		case d.IsDir() && (d.Name() == ".git" || d.Name() == "bin"):
 			return filepath.SkipDir
-		case !d.Type().IsRegular() || !strings.HasSuffix(path, ext):
+		case !d.Type().IsRegular() || d.Name() == ".git" || !strings.HasSuffix(path, ext):
 			return nil
 		}
 		data, err := os.ReadFile(path)
