@@ -42,6 +42,18 @@ func TestPatternsPrintRecords(t *testing.T) {
 	}
 }
 
+func TestNullHasALengthOfItsOwn(t *testing.T) {
+	t.Parallel()
+	f, err := format.Parse(`%K%k %V%v%h{ %K %V}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := mq.Record{Value: []byte{}, Headers: []mq.Header{{}, {Value: []byte{}}}}
+	if got := string(f.Append(nil, &r)); got != "-1 0 0 -1 0 0" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestBadPatternsAreRefused(t *testing.T) {
 	t.Parallel()
 	for pattern, reason := range map[string]string{
