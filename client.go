@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"time"
@@ -39,8 +40,8 @@ type ClientConfig struct {
 	Timeout time.Duration `yaml:"timeout"`
 
 	// MaxRetries is how often Dial tries again when no broker answers. Default
-	// 3; negative means until its ctx ends. A connection that breaks later is
-	// always made again.
+	// 3; NoRetries means never, any other negative number until its ctx ends. A
+	// connection that breaks later is always made again.
 	MaxRetries int `yaml:"max_retries"`
 
 	// TLS encrypts connections. Default nil, plain text.
@@ -49,6 +50,9 @@ type ClientConfig struct {
 	// Logger gets the client's log. Default nil, silent.
 	Logger *slog.Logger `yaml:"-"`
 }
+
+// NoRetries as ClientConfig.MaxRetries makes Dial try once.
+const NoRetries = math.MinInt
 
 const (
 	defaultClientTimeout = 30 * time.Second
@@ -126,16 +130,20 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		Timeout: cfg.Timeout,
 		Logger:  cfg.Logger,
 	})}
-	if err := c.connect(ctx, cfg.MaxRetries); err != nil {
-		return nil, errors.Join(fmt.Errorf("dial %s: %w", strings.Join(cfg.Brokers, ", "), err), c.Close())
+	if err := c.connect(ctx, cfg); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
 
-func (c *Client) connect(ctx context.Context, retries int) error {
+func (c *Client) connect(ctx context.Context, cfg ClientConfig) error {
+	retries := cfg.MaxRetries
 	for failures := 1; ; failures++ {
 		err := c.route.Refresh(ctx)
-		if err == nil || retries >= 0 && failures > retries {
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return fmt.Errorf("no answer from %s: %w", strings.Join(cfg.Brokers, ", "), err)
+		case err == nil, retries >= 0 && failures > retries, retries == NoRetries:
 			return err
 		}
 		if ended := backoff.Sleep(ctx, dialBackoff.Delay(failures)); ended != nil {

@@ -54,6 +54,14 @@ func TestBrokersAbsentAtStartAreNamedWithTheCause(t *testing.T) {
 	}
 }
 
+func TestDialWithoutRetriesGivesUpBeforeItsContext(t *testing.T) {
+	t.Parallel()
+	_, err := mq.Dial(soon(t), mq.ClientConfig{Brokers: []string{absent(t)}, MaxRetries: mq.NoRetries})
+	if !errors.Is(err, mq.ErrLeaderNotAvailable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
 func TestDialEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

@@ -3,8 +3,6 @@ package route
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -210,7 +208,7 @@ func (r *Router) ask(names, create []string) (*api.MetadataResponse, string, err
 		answer, err := r.metadata(r.cfg.Local, names, create)
 		return answer, "", err
 	}
-	var errs []error
+	var absent unreachable
 	for _, addr := range r.candidates() {
 		ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Timeout)
 		conn, err := r.conns.get(ctx, SeedID, addr)
@@ -224,9 +222,9 @@ func (r *Router) ask(names, create []string) (*api.MetadataResponse, string, err
 		if r.ctx.Err() != nil {
 			return nil, "", mqerr.ErrClosed
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+		absent.add(addr, err)
 	}
-	return nil, "", fmt.Errorf("%w: no broker answered: %w", mqerr.ErrLeaderNotAvailable, errors.Join(errs...))
+	return nil, "", &absent
 }
 
 // candidates are the addresses to ask: who answered last, the known brokers, the seeds.
