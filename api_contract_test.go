@@ -29,6 +29,10 @@ var (
 	_ func(*mq.Broker) <-chan struct{}                                       = (*mq.Broker).Done
 	_ func(*mq.Broker) error                                                 = (*mq.Broker).Err
 	_ func(context.Context, mq.ClientConfig) (*mq.Client, error)             = mq.Dial
+	_ func(mq.BrokerConfig) (mq.BrokerConfig, error)                         = mq.BrokerConfig.Complete
+	_ func(mq.ClientConfig) (mq.ClientConfig, error)                         = mq.ClientConfig.Complete
+	_ func(mq.ProducerConfig) (mq.ProducerConfig, error)                     = mq.ProducerConfig.Complete
+	_ func(mq.ConsumerConfig) (mq.ConsumerConfig, error)                     = mq.ConsumerConfig.Complete
 	_ func(*mq.Client) error                                                 = (*mq.Client).Close
 	_ func() string                                                          = mq.Version
 	_ func(mq.Endpoint, mq.ProducerConfig) (*mq.Producer, error)             = mq.NewProducer
