@@ -16,10 +16,16 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	// The first signal asks for a clean end, which commands see as the end of
-	// ctx. From then on signals do what they always do, so a second one kills.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	// ctx. Before that, signals do again what they always do, so a second one
+	// kills, however soon it comes.
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the process
+		s := <-signals
+		signal.Stop(signals)
+		cancel(interruption{s})
+	}()
 	// A closed stdout, as in `mq consume t | head`, is an error to handle, not a death.
 	signal.Ignore(syscall.SIGPIPE)
 
@@ -30,6 +36,13 @@ func run() int {
 	}
 	return code
 }
+
+// interruption is why a ctx ended that a signal ended. It counts as
+// context.Canceled.
+type interruption struct{ os.Signal }
+
+func (i interruption) Error() string      { return i.String() + " signal received" }
+func (interruption) Is(target error) bool { return target == context.Canceled }
 
 // oneLine tells an error in one line and names the program once.
 func oneLine(err error) string {
