@@ -16,7 +16,7 @@ func (p *program) runMode(ctx context.Context, mode string) error {
 	}
 	switch mode {
 	case "broker":
-		return p.runBroker(ctx, f.Broker, "")
+		return p.runBroker(ctx, f.Broker, brokerOptions{})
 	case "producer":
 		if f.Producer.Topic == "" {
 			return usage(fmt.Errorf("--mode producer needs a --config with producer.topic"))

@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 			"address": address,
 			"code":    code,
 			"lines":   hasLines,
+			"scrape":  scrape,
 		},
 	})
 }
