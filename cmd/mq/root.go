@@ -53,6 +53,7 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "YAML `file` with sections broker, producer, consumer")
 	root.PersistentFlags().StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
 	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newDemo(p), newVersion())
+	root.AddCommand(newMan())
 	return root
 }
 
