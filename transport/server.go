@@ -187,6 +187,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.StreamInterceptor(s.stream),
 		grpc.StatsHandler(s.meter),
 		grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(dialTimeout), // Shutdown waits for those who connect and say nothing
 	}
 	if s.cfg.TLS != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))

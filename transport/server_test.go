@@ -207,6 +207,24 @@ func TestShutdownEndsLongPolls(t *testing.T) {
 	}
 }
 
+// Port scanners and load balancers do that.
+func TestShutdownIsNotHeldUpByConnectionsThatSayNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &transporttest.Backend{}, transport.ServerConfig{})
+	conn, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The listener takes connections in order: when this one is served, so was the other.
+	if _, err := grpc_health_v1.NewHealthClient(connect(t, s)).Check(within(t), &grpc_health_v1.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shutdown(within(t)); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
 func TestShutdownIsCutShortByItsContext(t *testing.T) {
 	t.Parallel()
 	broker := newHolding()
