@@ -19,9 +19,15 @@ type output struct {
 	noHeaders bool
 }
 
-func outputFlags(cmd *cobra.Command) *output {
+// outputFlag adds -o, for what is no table with headings.
+func outputFlag(cmd *cobra.Command) *output {
 	o := &output{form: formTable}
 	cmd.Flags().VarP(&o.form, "output", "o", "table, json or yaml")
+	return o
+}
+
+func outputFlags(cmd *cobra.Command) *output {
+	o := outputFlag(cmd)
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "leave out the headings of tables")
 	return o
 }
