@@ -6,6 +6,7 @@ import (
 
 	lvfs "github.com/lni/vfs"
 
+	"github.com/raftmq/mq/cluster/network"
 	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/storage"
 )
@@ -17,6 +18,19 @@ type Config struct {
 	Dir      string // data directory; "" keeps everything in memory
 	Addr     string // advertised to clients, "" for none
 	Logger   *slog.Logger
+
+	// Network connects the broker with others. Nil is a network of its own.
+	Network network.Network
+	// PeerListen is where this broker listens for others, PeerAddr where they
+	// dial it; default the address it listens on.
+	PeerListen, PeerAddr string
+	// Seeds are where other brokers of the cluster may be found. A new broker
+	// without any forms a cluster, one that has some asks to be let in.
+	Seeds []string
+	// Bootstrap makes a new broker form a cluster although it has Seeds, unless
+	// one of them belongs to one already.
+	Bootstrap bool
+	Faults    *network.Faults // of tests
 
 	// DisableAutoCreate stops unknown topics from being created on first use.
 	DisableAutoCreate bool

@@ -27,18 +27,21 @@ func (n *Node) groupShard(ctx context.Context, group string, create bool) (*repl
 		if err != nil {
 			return nil, nil, err
 		}
-		if _, err := n.proposeMeta(ctx, &metaCommand{CreateGroupSlot: &createGroupSlot{Slot: slot, Brokers: placed[0]}}); err != nil {
+		if err := n.proposeMeta(ctx, &metaCommand{CreateGroupSlot: &createGroupSlot{Slot: slot, Brokers: placed[0]}}, nil); err != nil {
 			return nil, nil, err
 		}
 		g = n.meta.state.Load().groups[slot]
 	}
 	for {
 		changed := n.changed.wait()
+		if _, here := g.on(n.cfg.BrokerID); !here {
+			return nil, nil, n.notCoordinator(group, g.Replicas[0].Broker)
+		}
 		if r := n.replica(g.Shard); r != nil {
 			if _, err := r.epochServed(); err == nil {
 				return r, r.machine.app.(*groupStore), nil
 			} else if errors.Is(err, mqerr.ErrNotLeader) {
-				return nil, nil, fmt.Errorf("group %s: %w", group, mqerr.ErrNotCoordinator)
+				return nil, nil, n.notCoordinator(group, n.leaderOf(r))
 			} else if r.machine.parked.Load() {
 				return nil, nil, fmt.Errorf("group %s: %w", group, err)
 			}
@@ -91,6 +94,15 @@ func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest)
 		return nil, coordinatorError(req.Group, err)
 	}
 	return resp, nil
+}
+
+// notCoordinator tells whom to ask about a group instead.
+func (n *Node) notCoordinator(group string, broker int32) error {
+	err := fmt.Errorf("group %s: %w", group, mqerr.ErrNotCoordinator)
+	if broker < 0 {
+		return err
+	}
+	return &mqerr.Detail{Err: err, Leader: broker, LeaderAddr: n.meta.state.Load().brokers[broker].Addr, LeaderEpoch: api.NoEpoch}
 }
 
 // coordinatorError tells a client of the group, not of the shard behind it.

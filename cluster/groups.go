@@ -124,11 +124,11 @@ func (g *groupStore) sync() error { return g.kv.Sync() }
 
 func (g *groupStore) snapshot() (*storage.Snapshot, error) { return g.kv.Snapshot() }
 
-func (g *groupStore) restore(r io.Reader, stop <-chan struct{}) error {
+func (g *groupStore) restore(r io.Reader, stop <-chan struct{}) (uint64, error) {
 	if err := g.kv.Restore(r, stop); err != nil {
-		return err
+		return 0, err
 	}
-	return loadEpoch(g.kv, &g.epoch)
+	return g.kv.Applied(), loadEpoch(g.kv, &g.epoch)
 }
 
 func (g *groupStore) begin() tx {

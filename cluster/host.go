@@ -44,7 +44,6 @@ func (n *Node) openHost() error {
 		return fmt.Errorf("raft directory %s: %w", path, err)
 	}
 	deployment := deploymentID(n.clusterID)
-	n.net = &loopback{deployment: deployment}
 	n.rlog = raftlog.NewFactory(n.raftLogOptions(fs))
 	host, err := newHost(config.NodeHostConfig{
 		DeploymentID:        deployment,
@@ -55,7 +54,7 @@ func (n *Node) openHost() error {
 		MaxReceiveQueueSize: 32 << 20,
 		RaftEventListener:   &n.leaders,
 		Expert: config.ExpertConfig{
-			TransportFactory: n.net,
+			TransportFactory: n.link.Raft(),
 			Engine: config.EngineConfig{
 				ExecShards: execShards, CommitShards: 1, ApplyShards: applyShards,
 				SnapshotShards: snapshotShards, CloseShards: 2,

@@ -22,8 +22,8 @@ type application interface {
 	begin() tx
 	sync() error
 	snapshot() (*storage.Snapshot, error)
-	// restore replaces the state by what r holds.
-	restore(r io.Reader, stop <-chan struct{}) error
+	// restore replaces the state by what r holds and returns its last command.
+	restore(r io.Reader, stop <-chan struct{}) (uint64, error)
 }
 
 // tx is the work of one Update call: one store batch.
@@ -198,7 +198,7 @@ func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) 
 
 // RecoverFromSnapshot implements statemachine.IOnDiskStateMachine.
 func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
-	err := m.app.restore(r, stop)
+	applied, err := m.app.restore(r, stop)
 	select {
 	case <-stop:
 		return sm.ErrSnapshotStopped
@@ -208,6 +208,7 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 		m.unusable(err)
 		return sm.ErrSnapshotStopped
 	}
+	m.r.applied(applied, 0)
 	return nil
 }
 

@@ -27,10 +27,13 @@ type metaCommand struct {
 	AddPartitions   *addPartitions   `json:"add_partitions,omitempty"`
 	CreateGroupSlot *createGroupSlot `json:"create_group_slot,omitempty"`
 	AllocProducers  *allocProducers  `json:"alloc_producers,omitempty"`
+	ChangeReplica   *changeReplica   `json:"change_replica,omitempty"`
 }
 
+// formCluster is the first command: a cluster of one broker.
 type formCluster struct {
 	ClusterID string `json:"cluster_id"`
+	Broker    int32  `json:"broker"`
 }
 
 type createTopic struct {
@@ -38,6 +41,7 @@ type createTopic struct {
 	ID         uuid.UUID         `json:"id"` // drawn by the proposer
 	Configs    map[string]string `json:"configs,omitempty"`
 	Partitions [][]int32         `json:"partitions"` // brokers of each
+	Factor     int16             `json:"factor,omitempty"`
 }
 
 type deleteTopic struct {
@@ -66,6 +70,12 @@ type allocProducers struct {
 	Count int64 `json:"count"`
 }
 
+// metaValue is what a command gave, and the version of the metadata that has it.
+type metaValue struct {
+	version int64
+	value   any
+}
+
 // metadata is the application of the metadata shard. Every broker has it
 // locally: readers take an immutable state, and watchers are told of changes.
 type metadata struct {
@@ -83,6 +93,7 @@ var _ application = (*metadata)(nil)
 const (
 	keyEpoch  = "epoch" // in every key-value shard
 	keyGlobal = "global"
+	keyMeta   = "meta" // the metadata's own shard
 	preBroker = "broker/"
 	preTopic  = "topic/" // by id
 	preGroup  = "group/" // by slot
@@ -121,6 +132,8 @@ func (m *metadata) load() error {
 				return err
 			}
 			s.version, s.clusterID, s.nextShard, s.nextProducer = g.Version, g.ClusterID, g.NextShard, g.NextProducer
+		case k == keyMeta:
+			return json.Unmarshal(value, &s.meta)
 		case strings.HasPrefix(k, preBroker):
 			var b brokerRecord
 			if err := json.Unmarshal(value, &b); err != nil {
@@ -160,11 +173,11 @@ func (m *metadata) sync() error { return m.kv.Sync() }
 
 func (m *metadata) snapshot() (*storage.Snapshot, error) { return m.kv.Snapshot() }
 
-func (m *metadata) restore(r io.Reader, stop <-chan struct{}) error {
+func (m *metadata) restore(r io.Reader, stop <-chan struct{}) (uint64, error) {
 	if err := m.kv.Restore(r, stop); err != nil {
-		return err
+		return 0, err
 	}
-	return m.load()
+	return m.kv.Applied(), m.load()
 }
 
 func (m *metadata) begin() tx {
@@ -204,7 +217,7 @@ func (t *metaTx) apply(h header, body []byte) result {
 	}
 	t.next.version++
 	t.dirty = true
-	return result{value: value}
+	return result{value: metaValue{t.next.version, value}}
 }
 
 func (t *metaTx) run(cmd *metaCommand) (any, error) {
@@ -215,7 +228,8 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 			return nil, fmt.Errorf("%w: the cluster is %s", mqerr.ErrInvalidRequest, s.clusterID)
 		}
 		s.clusterID = cmd.FormCluster.ClusterID
-		return nil, nil
+		s.meta = shardRecord{Shard: metaShard, Replicas: []replicaRecord{{Broker: cmd.FormCluster.Broker, Replica: 1}}}
+		return nil, t.put(keyMeta, s.meta)
 	case cmd.RegisterBroker != nil:
 		return nil, t.registerBroker(*cmd.RegisterBroker)
 	case cmd.CreateTopic != nil:
@@ -232,14 +246,15 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 		first := s.nextProducer
 		s.nextProducer += cmd.AllocProducers.Count
 		return first, nil
+	case cmd.ChangeReplica != nil:
+		return nil, t.changeReplica(cmd.ChangeReplica)
 	}
 	return nil, fmt.Errorf("%w: empty metadata command", mqerr.ErrInternal)
 }
 
 func (t *metaTx) registerBroker(b brokerRecord) error {
 	if old, ok := t.next.brokers[b.ID]; ok && old.DirID != b.DirID {
-		return fmt.Errorf("%w: broker %d is registered with another data directory (%s, this is %s)",
-			mqerr.ErrInvalidRequest, b.ID, old.DirID, b.DirID)
+		return errOtherDirectory(old, b.DirID)
 	}
 	t.next.brokers[b.ID] = b
 	return t.put(fmt.Sprintf("%s%d", preBroker, b.ID), b)
@@ -253,7 +268,7 @@ func (t *metaTx) createTopic(c *createTopic) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := &topicRecord{Name: c.Name, ID: c.ID, Configs: c.Configs, config: cfg}
+	rec := &topicRecord{Name: c.Name, ID: c.ID, Configs: c.Configs, Factor: c.Factor, config: cfg}
 	for _, brokers := range c.Partitions {
 		rec.Partitions = append(rec.Partitions, t.newShard(brokers))
 	}

@@ -7,22 +7,103 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/topic"
 )
 
-// proposeMeta runs a metadata command and waits for its outcome.
-func (n *Node) proposeMeta(ctx context.Context, cmd *metaCommand) (any, error) {
+// metaAnswer is metaValue on the wire.
+type metaAnswer struct {
+	Version int64           `json:"version"`
+	Value   json.RawMessage `json:"value,omitempty"`
+}
+
+// proposeMeta runs a metadata command at whichever broker leads the metadata,
+// and returns when its outcome is seen here as well. What it gave goes into out,
+// unless that is nil.
+func (n *Node) proposeMeta(ctx context.Context, cmd *metaCommand, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ProposeTimeout)
+	defer cancel()
+	for failures := 1; ; failures++ {
+		answer, err := n.askMetaLeader(ctx, cmd)
+		if err == nil {
+			if out != nil {
+				if err := json.Unmarshal(answer.Value, out); err != nil {
+					return fmt.Errorf("%w: outcome of a metadata command: %w", mqerr.ErrInternal, err)
+				}
+			}
+			return n.waitVersion(ctx, answer.Version)
+		}
+		if !errors.Is(err, mqerr.ErrNotLeader) && !errors.Is(err, mqerr.ErrLeaderNotAvailable) || n.Failure() != nil || n.closing.Err() != nil {
+			return err
+		}
+		if over := backoff.Sleep(ctx, metaBackoff.Delay(failures)); over != nil {
+			return fmt.Errorf("%w: %w", err, over)
+		}
+	}
+}
+
+var metaBackoff = backoff.Policy{Base: 5 * time.Millisecond, Max: 500 * time.Millisecond}
+
+func (n *Node) askMetaLeader(ctx context.Context, cmd *metaCommand) (*metaAnswer, error) {
+	r := n.metaRep.Load()
+	if r == nil {
+		return nil, errNotJoined
+	}
+	if l := r.lead.Load(); l == nil || l.self || l.leader == 0 {
+		return n.runMeta(ctx, cmd)
+	}
+	dirID, ok := n.leaderDir(r)
+	if !ok {
+		return nil, fmt.Errorf("metadata: %w", mqerr.ErrLeaderNotAvailable)
+	}
+	return call[metaAnswer](ctx, n.link, dirID, callMeta, cmd)
+}
+
+// runMeta runs a metadata command if this broker leads the metadata.
+func (n *Node) runMeta(ctx context.Context, cmd *metaCommand) (*metaAnswer, error) {
+	r := n.metaRep.Load()
+	if r == nil {
+		return nil, errNotJoined
+	}
 	body, err := json.Marshal(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
 	}
-	res, err := n.proposeAndWait(ctx, n.metaRep, kindMeta, body)
-	return res.value, err
+	res, err := n.proposeAndWait(ctx, r, kindMeta, body)
+	if err != nil {
+		return nil, err
+	}
+	got := res.value.(metaValue)
+	a := &metaAnswer{Version: got.version}
+	if got.value != nil {
+		if a.Value, err = json.Marshal(got.value); err != nil {
+			return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+		}
+	}
+	return a, nil
+}
+
+// waitVersion waits until this broker has seen a version of the metadata.
+func (n *Node) waitVersion(ctx context.Context, version int64) error {
+	for {
+		changed := n.changed.wait()
+		if n.meta.state.Load().version >= version {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: done, this broker has not heard of it yet: %w", mqerr.ErrTimeout, context.Cause(ctx))
+		case <-n.closing.Done():
+			return fmt.Errorf("%w: done, this broker is stopping", mqerr.ErrTimeout)
+		}
+	}
 }
 
 // proposeAndWait is for commands that need no pipelining.
@@ -52,8 +133,8 @@ func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.Met
 		s = n.meta.state.Load()
 	}
 	resp := &api.MetadataResponse{ClusterID: s.clusterID, Controller: -1, Version: s.version}
-	if _, err := n.metaRep.epochServed(); err == nil {
-		resp.Controller = n.cfg.BrokerID
+	if r := n.metaRep.Load(); r != nil {
+		resp.Controller = n.leaderOf(r)
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		b := s.brokers[id]
@@ -98,34 +179,17 @@ func (n *Node) topicInfo(t *topicRecord) api.TopicInfo {
 			p.Replicas = append(p.Replicas, r.Broker)
 		}
 		if r := n.replica(shard.Shard); r == nil {
-			p.Err = mqerr.ErrLeaderNotAvailable
-		} else if epoch, err := r.epochServed(); err != nil {
+			p.Leader = shard.Replicas[0].Broker // who knows better, or is it
+		} else if _, err := r.epochServed(); err != nil && !errors.Is(err, mqerr.ErrNotLeader) {
 			p.Err = err
+		} else if leader := n.leaderOf(r); leader < 0 {
+			p.Err = mqerr.ErrLeaderNotAvailable
 		} else {
-			p.Leader, p.LeaderEpoch = n.cfg.BrokerID, epoch
+			p.Leader, p.LeaderEpoch = leader, r.lead.Load().epoch()
 		}
 		info.Partitions = append(info.Partitions, p)
 	}
 	return info
-}
-
-// place spreads the replicas of count new partitions over the brokers.
-func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
-	brokers := slices.Sorted(maps.Keys(s.brokers))
-	want := min(3, len(brokers))
-	if factor != 0 {
-		want = int(factor)
-	}
-	if want < 1 || want > len(brokers) {
-		return nil, fmt.Errorf("%w: %d, there are %d brokers", mqerr.ErrInvalidReplicationFactor, factor, len(brokers))
-	}
-	out := make([][]int32, count)
-	for i := range out {
-		for j := range want {
-			out[i] = append(out[i], brokers[(i+j)%len(brokers)])
-		}
-	}
-	return out, nil
 }
 
 // CreateTopic implements api.Broker. It returns when every partition of the
@@ -165,13 +229,12 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 	if err := n.fenced(); err != nil {
 		return nil, err
 	}
-	value, err := n.proposeMeta(ctx, &metaCommand{CreateTopic: &createTopic{
-		Name: req.Name, ID: uuid.New(), Configs: req.Configs, Partitions: placed,
+	rec, err := n.proposeTopic(ctx, &metaCommand{CreateTopic: &createTopic{
+		Name: req.Name, ID: uuid.New(), Configs: req.Configs, Partitions: placed, Factor: req.ReplicationFactor,
 	}})
 	if err != nil {
 		return nil, err
 	}
-	rec := value.(*topicRecord)
 	if err := n.waitTopic(ctx, rec); err != nil {
 		return nil, err
 	}
@@ -204,11 +267,10 @@ func (n *Node) waitTopic(ctx context.Context, t *topicRecord) error {
 
 // DeleteTopic implements api.Broker. It returns when the disk is freed here.
 func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error) {
-	value, err := n.proposeMeta(ctx, &metaCommand{DeleteTopic: &deleteTopic{Name: req.Name, ID: req.ID}})
+	rec, err := n.proposeTopic(ctx, &metaCommand{DeleteTopic: &deleteTopic{Name: req.Name, ID: req.ID}})
 	if err != nil {
 		return nil, err
 	}
-	rec := value.(*topicRecord)
 	for {
 		changed := n.changed.wait()
 		gone := !slices.ContainsFunc(rec.Partitions, func(s shardRecord) bool { return n.replica(s.Shard) != nil })
@@ -245,12 +307,12 @@ func (n *Node) AlterTopic(ctx context.Context, req *api.AlterTopicRequest) (*api
 	if req.ValidateOnly {
 		return &api.AlterTopicResponse{Topic: n.topicInfo(old)}, nil
 	}
-	value, err := n.proposeMeta(ctx, &metaCommand{AlterTopic: &alterTopic{Name: req.Name, Set: req.Set, Reset: req.Reset}})
+	rec, err := n.proposeTopic(ctx, &metaCommand{AlterTopic: &alterTopic{Name: req.Name, Set: req.Set, Reset: req.Reset}})
 	if err != nil {
 		return nil, err
 	}
 	n.upkeepNow()
-	return &api.AlterTopicResponse{Topic: n.topicInfo(value.(*topicRecord))}, nil
+	return &api.AlterTopicResponse{Topic: n.topicInfo(rec)}, nil
 }
 
 // AddPartitions implements api.Broker.
@@ -275,15 +337,24 @@ func (n *Node) AddPartitions(ctx context.Context, req *api.AddPartitionsRequest)
 	if err := n.fenced(); err != nil {
 		return nil, err
 	}
-	value, err := n.proposeMeta(ctx, &metaCommand{AddPartitions: &addPartitions{Name: req.Name, Total: int(req.Total), Added: added}})
+	rec, err := n.proposeTopic(ctx, &metaCommand{AddPartitions: &addPartitions{Name: req.Name, Total: int(req.Total), Added: added}})
 	if err != nil {
 		return nil, err
 	}
-	rec := value.(*topicRecord)
 	if err := n.waitTopic(ctx, rec); err != nil {
 		return nil, err
 	}
 	return &api.AddPartitionsResponse{Topic: n.topicInfo(rec)}, nil
+}
+
+// proposeTopic runs a command that gives a topic.
+func (n *Node) proposeTopic(ctx context.Context, cmd *metaCommand) (*topicRecord, error) {
+	rec := &topicRecord{}
+	if err := n.proposeMeta(ctx, cmd, rec); err != nil {
+		return nil, err
+	}
+	rec.config, _ = topic.Parse(rec.Configs) // as it was when it was set
+	return rec, nil
 }
 
 // producerBlock is how many producer ids are taken from the metadata at once.
@@ -299,11 +370,9 @@ func (n *Node) InitProducer(ctx context.Context, _ *api.InitProducerRequest) (*a
 		return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
 	}
 	if n.ids.next == n.ids.end {
-		value, err := n.proposeMeta(ctx, &metaCommand{AllocProducers: &allocProducers{Count: producerBlock}})
-		if err != nil {
+		if err := n.proposeMeta(ctx, &metaCommand{AllocProducers: &allocProducers{Count: producerBlock}}, &n.ids.next); err != nil {
 			return nil, err
 		}
-		n.ids.next = value.(int64)
 		n.ids.end = n.ids.next + producerBlock
 	}
 	id := n.ids.next

@@ -30,6 +30,7 @@ type metaState struct {
 	topics       map[string]*topicRecord
 	byID         map[uuid.UUID]*topicRecord
 	groups       map[int]groupRecord // by slot
+	meta         shardRecord         // where the metadata itself is
 	nextShard    uint64
 	nextProducer int64
 }
@@ -41,6 +42,8 @@ type brokerRecord struct {
 	ID    int32  `json:"id"`
 	DirID string `json:"dir_id"` // of the data directory: a wiped disk is another broker
 	Addr  string `json:"addr,omitempty"`
+	// PeerAddr is where other brokers find it.
+	PeerAddr string `json:"peer_addr,omitempty"`
 }
 
 type topicRecord struct {
@@ -48,6 +51,7 @@ type topicRecord struct {
 	ID         uuid.UUID         `json:"id"`
 	Configs    map[string]string `json:"configs,omitempty"`
 	Partitions []shardRecord     `json:"partitions"`
+	Factor     int16             `json:"factor,omitempty"` // replicas asked for; 0 follows the number of brokers
 
 	config topic.Config // parsed Configs
 }
@@ -55,11 +59,15 @@ type topicRecord struct {
 type shardRecord struct {
 	Shard    uint64          `json:"shard"`
 	Replicas []replicaRecord `json:"replicas"`
+	Newest   uint64          `json:"newest,omitempty"` // replica number given out last, when more than the first ones were
 }
 
 type replicaRecord struct {
 	Broker  int32  `json:"broker"`
-	Replica uint64 `json:"replica"` // never reused within the shard
+	Replica uint64 `json:"replica"`         // never reused within the shard
+	Added   bool   `json:"added,omitempty"` // to a shard that was there: it began as a learner
+	Joining bool   `json:"joining,omitempty"`
+	Leaving bool   `json:"leaving,omitempty"`
 }
 
 type groupRecord struct {
@@ -111,6 +119,55 @@ func (s shardRecord) on(broker int32) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// replica returns the place of a replica among Replicas, -1 for none.
+func (s shardRecord) replica(id uint64) int {
+	return slices.IndexFunc(s.Replicas, func(r replicaRecord) bool { return r.Replica == id })
+}
+
+// settled reports that no replica comes or goes.
+func (s shardRecord) settled() bool {
+	return !slices.ContainsFunc(s.Replicas, func(r replicaRecord) bool { return r.Joining || r.Leaving })
+}
+
+// staying counts the replicas that are there to stay, or will be.
+func (s shardRecord) staying() int {
+	n := 0
+	for _, r := range s.Replicas {
+		if !r.Leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// initial returns the members that the shard was made with, nil if none is left.
+func (s shardRecord) initial() []replicaRecord {
+	return slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return r.Added })
+}
+
+// byDir finds a broker by its directory id.
+func (s *metaState) byDir(dirID string) (brokerRecord, bool) {
+	for _, b := range s.brokers {
+		if b.DirID == dirID {
+			return b, true
+		}
+	}
+	return brokerRecord{}, false
+}
+
+// eachShard calls fn with every shard and its topic, nil for one of none.
+func (s *metaState) eachShard(fn func(shardRecord, *topicRecord)) {
+	fn(s.meta, nil)
+	for _, slot := range slices.Sorted(maps.Keys(s.groups)) {
+		fn(s.groups[slot].shardRecord, nil)
+	}
+	for _, t := range s.sortedTopics() {
+		for _, shard := range t.Partitions {
+			fn(shard, t)
+		}
+	}
 }
 
 // effective returns all configs of a topic, defaults included.

@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4"
 	"github.com/lni/dragonboat/v4/config"
 
+	"github.com/raftmq/mq/cluster/network"
 	"github.com/raftmq/mq/cluster/raftlog"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/topic"
@@ -32,7 +32,8 @@ type Node struct {
 	clusterID string
 	dir       *storage.Dir
 	store     *storage.Store
-	net       *loopback
+	link      *network.Link
+	peers     addressBook
 	rlog      *raftlog.Factory
 	host      *dragonboat.NodeHost
 
@@ -48,8 +49,8 @@ type Node struct {
 	}
 
 	meta     *metadata
-	metaRep  *replica
-	changed  broadcast // leadership or metadata changed
+	metaRep  atomic.Pointer[replica] // nil until the broker belongs to a cluster
+	changed  broadcast               // leadership or metadata changed
 	replicas struct {
 		sync.RWMutex
 		byShard map[uint64]*replica
@@ -60,6 +61,7 @@ type Node struct {
 	upkeep     nudger
 	snapshots  nudger
 	reconcile  nudger
+	membership nudger
 	registered atomic.Bool  // metadata knows this broker: replicas may start
 	reconciled atomic.Int64 // version of the metadata that the replicas follow
 	logSeen    atomic.Int64 // raft log that no snapshot covers, when the snapshot loop looked last
@@ -98,6 +100,9 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.upkeep.init()
 	n.snapshots.init()
 	n.sweep.init()
+	n.membership.init()
+	n.meta = &metadata{changed: n.metaChanged}
+	n.meta.state.Store(newMetaState())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -107,18 +112,16 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.checkSpace() // before anything is served
-	if err := n.openHost(); err != nil {
+	if err := n.attach(ctx); err != nil {
 		return nil, err
 	}
-	n.loops.Go(n.leaderLoop)    // ends with closing, as do the others
-	n.loops.Go(n.sweepLoop)     //
-	n.loops.Go(n.reconcileLoop) //
-	n.loops.Go(n.upkeepLoop)    //
-	n.loops.Go(n.snapshotLoop)  //
-	if err := n.openMetadata(ctx); err != nil {
-		return nil, err
-	}
-	if err := n.WaitReady(ctx); err != nil {
+	n.loops.Go(n.leaderLoop)     // ends with closing, as do the others
+	n.loops.Go(n.sweepLoop)      //
+	n.loops.Go(n.reconcileLoop)  //
+	n.loops.Go(n.upkeepLoop)     //
+	n.loops.Go(n.snapshotLoop)   //
+	n.loops.Go(n.membershipLoop) //
+	if err := n.enter(ctx); err != nil {
 		return nil, err
 	}
 	return n, nil
@@ -143,9 +146,8 @@ func (n *Node) openStore() error {
 	}
 	n.dir = dir
 	if n.clusterID = dir.Meta().ClusterID; n.clusterID == "" {
-		// New, or the process died before openMetadata was through: nothing was
-		// ever acknowledged, and what is here may be half made.
-		n.clusterID = uuid.NewString()
+		// New, or the process died before the broker belonged to a cluster:
+		// nothing was ever acknowledged, and what is here may be half made.
 		if err := n.clear(); err != nil {
 			return fmt.Errorf("data directory %s: %w", path, err)
 		}
@@ -192,7 +194,7 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 		id:      storage.ReplicaID{Shard: s.Shard, Replica: mine},
 		session: n.host.GetNoOPSession(s.Shard),
 	}
-	r.lone = len(s.Replicas) == 1
+	r.shard.Store(&s)
 	r.savedAt.Store(n.now().UnixMilli())
 	r.machine = &machine{r: r}
 	r.machine.app = app(r)
@@ -200,31 +202,69 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 	n.replicas.Lock()
 	n.replicas.byShard[s.Shard] = r
 	n.replicas.Unlock()
-	members := map[uint64]dragonboat.Target{mine: n.dir.Meta().DirectoryID.String()}
-	if n.host.HasNodeInfo(s.Shard, mine) {
-		members = nil
-	}
-	if err := r.open(members == nil); err != nil {
+	known := n.host.HasNodeInfo(s.Shard, mine)
+	if err := r.open(known); err != nil {
 		n.forget(r)
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	err := noPanic(func() error {
-		return n.host.StartOnDiskReplica(members, false, r.create, config.Config{
-			ShardID: s.Shard, ReplicaID: mine,
-			ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
-			OrderedConfigChange:    true,
-			DisableAutoCompactions: true,
-			// A coarse fuse far above our own budget, which answers first, and
-			// above any batch, since it bounds single commands too.
-			MaxInMemLogSize: uint64(max(8*n.cfg.PartitionInFlightBytes, 4*topic.MaxBatchBytes)),
+	start, err := n.howToStart(r, known)
+	if err == nil {
+		err = noPanic(func() error {
+			return n.host.StartOnDiskReplica(start.members, start.join, r.create, config.Config{
+				ShardID: s.Shard, ReplicaID: mine, IsNonVoting: start.learner,
+				ElectionRTT: electionRTT, HeartbeatRTT: heartbeat, CheckQuorum: true, PreVote: true,
+				OrderedConfigChange:    true,
+				DisableAutoCompactions: true,
+				// A coarse fuse far above our own budget, which answers first, and
+				// above any batch, since it bounds single commands too.
+				MaxInMemLogSize: uint64(max(8*n.cfg.PartitionInFlightBytes, 4*topic.MaxBatchBytes)),
+			})
 		})
-	})
+	}
 	if err != nil {
 		n.forget(r)
 		return nil, fmt.Errorf("%s: raft: %w", name, err)
 	}
 	n.sweep.note(r) // which makes a lone voter campaign until it leads
 	return r, nil
+}
+
+// starting says how raft is to start a replica.
+type starting struct {
+	members map[uint64]dragonboat.Target // of a shard that is new
+	join    bool                         // a shard that is there
+	learner bool
+}
+
+// howToStart says how raft is to start a replica, which the raft log knows or
+// not. Raft wants to be told again what it was first, also where its log says
+// what became of it: a learner as it was in the last snapshot, or at first.
+func (n *Node) howToStart(r *replica, known bool) (starting, error) {
+	s := r.shard.Load()
+	me := s.Replicas[s.replica(r.id.Replica)]
+	if known {
+		snap, err := n.rlog.Log().GetSnapshot(r.id.Shard, r.id.Replica)
+		if err != nil {
+			return starting{}, err
+		}
+		_, learner := snap.Membership.NonVotings[r.id.Replica]
+		return starting{learner: learner || snap.Index == 0 && me.Added}, nil
+	}
+	if me.Added {
+		return starting{join: true, learner: true}, nil
+	}
+	members := make(map[uint64]dragonboat.Target)
+	for _, other := range s.initial() {
+		b, ok := n.meta.state.Load().brokers[other.Broker]
+		if other.Broker == n.cfg.BrokerID {
+			b, ok = brokerRecord{DirID: n.dir.Meta().DirectoryID.String()}, true
+		}
+		if !ok {
+			return starting{}, fmt.Errorf("%w: broker %d is not known", mqerr.ErrInternal, other.Broker)
+		}
+		members[other.Replica] = b.DirID
+	}
+	return starting{members: members}, nil
 }
 
 func (n *Node) forget(r *replica) {
@@ -269,6 +309,9 @@ func (n *Node) close() error {
 	var errs []error
 	if n.host != nil {
 		errs = append(errs, n.closeHost())
+	}
+	if n.link != nil {
+		errs = append(errs, n.link.Close())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

@@ -61,13 +61,13 @@ func (p *partition) sync() error { return p.log.Sync() }
 
 func (p *partition) snapshot() (*storage.Snapshot, error) { return p.log.Snapshot() }
 
-func (p *partition) restore(r io.Reader, stop <-chan struct{}) error {
+func (p *partition) restore(r io.Reader, stop <-chan struct{}) (uint64, error) {
 	if err := p.log.Restore(r, stop); err != nil {
-		return err
+		return 0, err
 	}
 	p.resized(p.log.State().Bytes)
 	p.readers.wake()
-	return p.loadProducers()
+	return p.log.State().Applied, p.loadProducers()
 }
 
 func (p *partition) begin() tx {

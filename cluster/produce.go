@@ -28,6 +28,9 @@ func (n *Node) find(tp api.TopicPartition) (found, error) {
 	}
 	r := n.replica(t.Partitions[tp.Partition].Shard)
 	if r == nil {
+		if _, here := t.Partitions[tp.Partition].on(n.cfg.BrokerID); !here {
+			return found{}, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, mqerr.ErrNotLeader)
+		}
 		return found{}, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, mqerr.ErrLeaderNotAvailable)
 	}
 	epoch, err := r.epochServed()

@@ -14,49 +14,6 @@ import (
 	"github.com/raftmq/mq/storage"
 )
 
-// openMetadata starts the metadata shard and, on a new directory, forms a
-// cluster of one.
-func (n *Node) openMetadata(ctx context.Context) error {
-	id := n.dir.Meta()
-	shard := shardRecord{Shard: metaShard, Replicas: []replicaRecord{{Broker: n.cfg.BrokerID, Replica: 1}}}
-	r, err := n.startReplica(shard, "metadata", func(r *replica) application {
-		n.meta = &metadata{store: n.store, id: r.id, changed: func() {
-			n.changed.broadcast()
-			n.reconcile.nudge()
-		}}
-		n.meta.state.Store(newMetaState())
-		return n.meta
-	})
-	if err != nil {
-		return err
-	}
-	n.metaRep = r
-	if err := n.waitServing(ctx, r); err != nil {
-		return err
-	}
-	s := n.meta.state.Load()
-	if s.clusterID == "" {
-		if _, err := n.proposeMeta(ctx, &metaCommand{FormCluster: &formCluster{ClusterID: n.clusterID}}); err != nil {
-			return err
-		}
-	}
-	me := brokerRecord{ID: n.cfg.BrokerID, DirID: id.DirectoryID.String(), Addr: n.cfg.Addr}
-	if s.brokers[me.ID] != me {
-		if _, err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &me}); err != nil {
-			return err
-		}
-	}
-	if id.ClusterID == "" {
-		// From here on the directory is whole. See openStore.
-		if err := n.dir.SetClusterID(n.clusterID); err != nil {
-			return err
-		}
-	}
-	n.registered.Store(true)
-	n.reconcile.nudge()
-	return nil
-}
-
 // waitServing waits until this replica leads and serves.
 func (n *Node) waitServing(ctx context.Context, r *replica) error {
 	for {
@@ -102,19 +59,34 @@ func (n *Node) WaitReady(ctx context.Context) error {
 }
 
 func (n *Node) missing() error {
-	if _, err := n.metaRep.epochServed(); err != nil {
+	meta := n.metaRep.Load()
+	if meta == nil {
+		return errNotJoined
+	}
+	if err := meta.led(); err != nil {
 		return err
+	}
+	if !n.registered.Load() {
+		return fmt.Errorf("%w: metadata is loading", mqerr.ErrLeaderNotAvailable)
 	}
 	if n.reconciled.Load() < n.meta.state.Load().version {
 		return fmt.Errorf("%w: replicas are starting", mqerr.ErrLeaderNotAvailable)
 	}
 	var missing error
 	n.eachReplica(func(r *replica) {
-		if _, err := r.epochServed(); err != nil && missing == nil && !r.machine.parked.Load() {
+		if err := r.led(); err != nil && missing == nil && !r.machine.parked.Load() {
 			missing = err
 		}
 	})
 	return missing
+}
+
+// led returns nil if the shard has a leader, here or elsewhere.
+func (r *replica) led() error {
+	if _, err := r.epochServed(); !errors.Is(err, mqerr.ErrNotLeader) {
+		return err
+	}
+	return nil
 }
 
 // wanted is a shard that metadata puts on this broker.
@@ -126,6 +98,9 @@ type wanted struct {
 
 func (n *Node) wantedShards(s *metaState) map[uint64]wanted {
 	out := make(map[uint64]wanted)
+	if _, ok := s.meta.on(n.cfg.BrokerID); ok {
+		out[metaShard] = wanted{shardRecord: s.meta, name: "metadata"}
+	}
 	for _, t := range s.topics {
 		for i, shard := range t.Partitions {
 			if _, ok := shard.on(n.cfg.BrokerID); ok {
@@ -177,16 +152,23 @@ func (n *Node) reconcileOnce() error {
 	want := n.wantedShards(s)
 	var gone []*replica
 	n.eachReplica(func(r *replica) {
-		if _, ok := want[r.id.Shard]; !ok && r != n.metaRep {
-			gone = append(gone, r)
+		if w, ok := want[r.id.Shard]; ok {
+			if at := w.replica(r.id.Replica); at >= 0 {
+				r.shard.Store(&w.shardRecord)
+				n.sweep.note(r)
+				return
+			}
+		} else if r.id.Shard == metaShard {
+			return
 		}
+		gone = append(gone, r)
 	})
 	errs := []error{n.removeReplicas(gone)}
 	if n.reconciled.Load() == 0 {
 		errs = append(errs, n.removeOrphans(want))
 	}
 	for shard, w := range want {
-		if n.replica(shard) != nil {
+		if n.replica(shard) != nil || w.app == nil {
 			continue
 		}
 		if n.closing.Err() != nil {
@@ -200,6 +182,7 @@ func (n *Node) reconcileOnce() error {
 	}
 	n.reconciled.Store(s.version)
 	n.changed.broadcast()
+	n.membership.nudge()
 	return nil
 }
 

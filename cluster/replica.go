@@ -33,8 +33,8 @@ type replica struct {
 	seq     atomic.Uint64
 	barrier atomic.Uint64 // the term a BeginEpoch is on its way for
 	stopped atomic.Bool
-	swept   atomic.Bool // under the sweep loop's care
-	lone    bool        // the only voter
+	swept   atomic.Bool                 // under the sweep loop's care
+	shard   atomic.Pointer[shardRecord] // where the shard is, as metadata says
 
 	index    atomic.Uint64 // newest index applied
 	unsaved  atomic.Int64  // bytes applied since the last raft snapshot
@@ -63,6 +63,7 @@ func (r *replica) open(known bool) error {
 		return err
 	}
 	r.machine.opened = applied
+	r.index.Store(applied)
 	if !known {
 		if applied > 0 {
 			return fmt.Errorf("%w: the store has it up to index %d, the raft log does not know it", mqerr.ErrCorruptLog, applied)
@@ -103,9 +104,42 @@ func (r *replica) epochServed() (int32, error) {
 	case l != nil && l.serving:
 		return l.epoch(), nil
 	case l != nil && l.leader != 0 && !l.self:
-		return 0, fmt.Errorf("%s: %w", r.name, mqerr.ErrNotLeader)
+		return 0, r.node.notLeader(r, l)
 	}
 	return 0, fmt.Errorf("%s: %w", r.name, mqerr.ErrLeaderNotAvailable)
+}
+
+// lone reports that this is the only replica, which need not wait for others to
+// lead.
+func (r *replica) lone() bool {
+	s := r.shard.Load()
+	return len(s.Replicas) == 1 && s.Replicas[0].Replica == r.id.Replica
+}
+
+// leaderOf is the broker that leads a replica's shard, -1 when that is not known.
+func (n *Node) leaderOf(r *replica) int32 {
+	if l := r.lead.Load(); l != nil {
+		s := r.shard.Load()
+		if at := s.replica(l.leader); at >= 0 {
+			return s.Replicas[at].Broker
+		}
+	}
+	return -1
+}
+
+// leaderDir is the directory id of the broker that leads a replica's shard.
+func (n *Node) leaderDir(r *replica) (string, bool) {
+	b, ok := n.meta.state.Load().brokers[n.leaderOf(r)]
+	return b.DirID, ok
+}
+
+// notLeader tells whom to ask instead.
+func (n *Node) notLeader(r *replica, l *leadership) error {
+	err := fmt.Errorf("%s: %w", r.name, mqerr.ErrNotLeader)
+	if leader := n.leaderOf(r); leader >= 0 {
+		return &mqerr.Detail{Err: err, Leader: leader, LeaderAddr: n.meta.state.Load().brokers[leader].Addr, LeaderEpoch: l.epoch()}
+	}
+	return err
 }
 
 // leaderUpdated takes a leader event from raft. Called by the leader loop only.
@@ -279,8 +313,8 @@ func (r *replica) visit() (again, leaderless bool) {
 	switch {
 	case r.machine.parked.Load():
 		return !r.pend.empty(), false
-	case leaderless && r.lone:
-		r.node.net.campaign(r.id.Shard, r.id.Replica)
+	case leaderless && r.lone():
+		r.node.campaign(r.id.Shard, r.id.Replica)
 		return true, true
 	case l != nil && l.self && !l.serving:
 		r.beginEpoch(l.term)

@@ -64,7 +64,7 @@ func TestARaftLogIsCutWhenItIsOld(t *testing.T) {
 	if r := n.nextSnapshot(); r != nil {
 		t.Errorf("%s is to be cut again, nothing was written", r.name)
 	}
-	if err := n.saveSnapshot(n.metaRep); err != nil {
+	if err := n.saveSnapshot(n.metaRep.Load()); err != nil {
 		t.Errorf("a snapshot of what is covered: %v", err)
 	}
 	if before < 2 {

@@ -364,7 +364,7 @@ func TestOrphansAreRemovedAtTheNextStart(t *testing.T) {
 			mustProduce(t, n, "stays", 0, "y")
 			id := n.shardOf(t, "gone", 0)
 			n.registered.Store(false) // the loop that would remove it looks away
-			if _, err := n.proposeMeta(t.Context(), &metaCommand{DeleteTopic: &deleteTopic{Name: "gone"}}); err != nil {
+			if err := n.proposeMeta(t.Context(), &metaCommand{DeleteTopic: &deleteTopic{Name: "gone"}}, nil); err != nil {
 				t.Fatal(err)
 			}
 			crash(t, n, id)

@@ -31,6 +31,9 @@ type Meta struct {
 	DirectoryID uuid.UUID `json:"directory_id"`
 	// ClusterID is the cluster the broker belongs to; empty until it is known.
 	ClusterID string `json:"cluster_id"`
+	// MetaReplica is the number of the broker's replica of the metadata; 0 in a
+	// directory that formed its cluster itself.
+	MetaReplica uint64 `json:"meta_replica,omitempty"`
 	// BrokerID is the broker's number in its cluster.
 	BrokerID int32 `json:"broker_id"`
 	// Settings are those that must stay as they were when the directory was
@@ -177,26 +180,27 @@ func (d *Dir) Meta() Meta {
 	return m
 }
 
-// SetClusterID records, durably, the cluster that the broker has joined. It
-// cannot be changed to another.
-func (d *Dir) SetClusterID(id string) error {
+// SetCluster records, durably, the cluster that the broker belongs to and which
+// replica of its metadata it has. It is set once.
+func (d *Dir) SetCluster(id string, metaReplica uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.mu.lock == nil {
 		return mqerr.ErrClosed
 	}
-	switch d.mu.meta.ClusterID {
-	case id:
+	meta := d.mu.meta
+	switch {
+	case meta.ClusterID == id && meta.MetaReplica == metaReplica:
 		return nil
-	case "":
-	default:
-		return fmt.Errorf("storage: data directory %s: it belongs to cluster %s, not %s: %w", d.path, d.mu.meta.ClusterID, id, mqerr.ErrInvalidConfig)
+	case meta.ClusterID != "":
+		return fmt.Errorf("storage: data directory %s: it belongs to cluster %s (replica %d), not %s (replica %d): %w",
+			d.path, meta.ClusterID, meta.MetaReplica, id, metaReplica, mqerr.ErrInvalidConfig)
 	}
-	d.mu.meta.ClusterID = id
-	if err := writeSealed(d.fs, d.path, formatFile, formatSeal, d.mu.meta); err != nil {
-		d.mu.meta.ClusterID = ""
+	meta.ClusterID, meta.MetaReplica = id, metaReplica
+	if err := writeSealed(d.fs, d.path, formatFile, formatSeal, meta); err != nil {
 		return fmt.Errorf("storage: data directory %s: %w", d.path, err)
 	}
+	d.mu.meta = meta
 	return nil
 }
 

@@ -38,20 +38,20 @@ func TestDirKeepsWhatItWasMadeWith(t *testing.T) {
 		if made.DirectoryID == uuid.Nil || made.BrokerID != 7 || made.ClusterID != "" || made.Settings["shards"] != "4" {
 			t.Fatalf("new directory says %+v", made)
 		}
-		must(t, d.SetClusterID("c1"))
-		must(t, d.SetClusterID("c1"))
-		if err := d.SetClusterID("c2"); !errors.Is(err, mqerr.ErrInvalidConfig) {
+		must(t, d.SetCluster("c1", 1))
+		must(t, d.SetCluster("c1", 1))
+		if err := d.SetCluster("c2", 1); !errors.Is(err, mqerr.ErrInvalidConfig) {
 			t.Fatalf("second cluster id: %v", err)
 		}
 		must(t, d.Close())
 		must(t, d.Close())
-		if err := d.SetClusterID("c1"); !errors.Is(err, mqerr.ErrClosed) {
+		if err := d.SetCluster("c1", 1); !errors.Is(err, mqerr.ErrClosed) {
 			t.Fatalf("after close: %v", err)
 		}
 
 		d, err = storage.OpenDir(dir, fs, storage.Meta{BrokerID: 7, Settings: map[string]string{"shards": "8"}})
 		must(t, err)
-		made.ClusterID = "c1"
+		made.ClusterID, made.MetaReplica = "c1", 1
 		if got := d.Meta(); !reflect.DeepEqual(got, made) {
 			t.Fatalf("reopened directory says %+v, want %+v", got, made)
 		}
@@ -225,7 +225,7 @@ func TestDirSurvivesPowerCut(t *testing.T) {
 	must(t, err)
 	m := d.Meta()
 	made.Store(&m)
-	must(t, d.SetClusterID("c1"))
+	must(t, d.SetCluster("c1", 1))
 	m2 := d.Meta()
 	made.Store(&m2)
 	must(t, d.Close())

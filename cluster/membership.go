@@ -1,0 +1,198 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// Where a shard is to be stands in the metadata; who takes part in its raft group
+// stands in the group's own log. The broker that leads the group moves the second
+// towards the first, one step at a time, and tells the metadata what is done.
+// Every step can be repeated, so any of them may be cut off by a crash.
+//
+//	metadata             raft group
+//	add: joining     →   learner
+//	                     learner that has caught up → voter
+//	joined           ←
+//	leave: leaving   →   (led by another) dropped
+//	left             ←
+
+const (
+	membershipEvery = time.Second
+	stepTimeout     = 5 * time.Second
+	// closeEnough is how many commands a learner may lack to be made a voter. It
+	// counts for the quorum from then on, so it must not be far behind.
+	closeEnough = 64
+	// movesAtOnce bounds the shards that gain or lose a replica at a time.
+	movesAtOnce = 16
+)
+
+// membershipLoop settles the shards that this broker leads and, where it leads
+// the metadata, sees to it that shards have as many replicas as they should.
+func (n *Node) membershipLoop() {
+	every := time.NewTicker(membershipEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-n.closing.Done():
+			return
+		case <-n.membership.c:
+		case <-every.C:
+		}
+		if !n.registered.Load() || n.Failure() != nil {
+			continue
+		}
+		n.eachReplica(n.settle)
+		n.replenish()
+	}
+}
+
+// settle takes the next step for each replica that comes or goes, if this broker
+// leads the shard.
+func (n *Node) settle(r *replica) {
+	s := r.shard.Load()
+	if _, err := r.epochServed(); err != nil || s.settled() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
+	defer cancel()
+	for _, rec := range s.Replicas {
+		if !rec.Joining && !rec.Leaving {
+			continue
+		}
+		if err := n.settleStep(ctx, r, *s, rec); err != nil && n.closing.Err() == nil {
+			n.log.Info("a replica could not be moved, will try again", "replica", r.name, "broker", rec.Broker, "error", err)
+			return
+		}
+	}
+}
+
+func (n *Node) settleStep(ctx context.Context, r *replica, s shardRecord, rec replicaRecord) error {
+	m, err := n.host.SyncGetShardMembership(ctx, s.Shard)
+	if err != nil {
+		return raftError(r, err)
+	}
+	broker, ok := n.meta.state.Load().brokers[rec.Broker]
+	if !ok {
+		return fmt.Errorf("%s: %w: broker %d is gone", r.name, mqerr.ErrInternal, rec.Broker)
+	}
+	_, votes := m.Nodes[rec.Replica]
+	_, learns := m.NonVotings[rec.Replica]
+	switch {
+	case rec.Leaving && votes && rec.Replica == r.id.Replica:
+		return n.handOver(r, s)
+	case rec.Leaving && (votes || learns):
+		err = n.host.SyncRequestDeleteReplica(ctx, s.Shard, rec.Replica, m.ConfigChangeID)
+	case rec.Leaving:
+		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaLeft, Replica: rec.Replica})
+	case votes:
+		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaJoined, Replica: rec.Replica})
+	case !learns:
+		err = n.host.SyncRequestAddNonVoting(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
+	case s.Shard == metaShard && len(m.Nodes) >= metaVoters(len(n.meta.state.Load().brokers)):
+		return nil // it goes on as a learner
+	case n.caughtUp(ctx, r, broker.DirID):
+		err = n.host.SyncRequestAddReplica(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
+		n.membership.nudge() // to tell the metadata
+	}
+	return raftError(r, err)
+}
+
+func raftError(r *replica, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: raft: %w", r.name, mqerr.ErrLeaderNotAvailable, err)
+}
+
+// metaVoters is how many brokers of a cluster vote on the metadata: an odd
+// number, so that one more broker never makes it less available.
+func metaVoters(brokers int) int {
+	switch {
+	case brokers < 3:
+		return 1
+	case brokers < 5:
+		return 3
+	}
+	return 5
+}
+
+// caughtUp asks a broker how far its replica of a shard is.
+func (n *Node) caughtUp(ctx context.Context, r *replica, dirID string) bool {
+	index := r.index.Load()
+	a, err := call[statusAnswer](ctx, n.link, dirID, callStatus, statusRequest{Shards: []uint64{r.id.Shard}})
+	return err == nil && a.Applied[r.id.Shard]+closeEnough >= index && a.Applied[r.id.Shard] > 0
+}
+
+// handOver asks raft to make another voter the leader.
+func (n *Node) handOver(r *replica, s shardRecord) error {
+	for _, rec := range s.Replicas {
+		if rec.Replica != r.id.Replica && !rec.Joining && !rec.Leaving {
+			return raftError(r, n.host.RequestLeaderTransfer(s.Shard, rec.Replica))
+		}
+	}
+	return fmt.Errorf("%s: %w: nobody to hand leadership to", r.name, mqerr.ErrNoQuorum)
+}
+
+func (n *Node) proposeChange(ctx context.Context, r *replica, c *changeReplica) error {
+	if p, ok := r.machine.app.(*partition); ok {
+		c.TopicID = &p.tp.TopicID
+	}
+	return n.proposeMeta(ctx, &metaCommand{ChangeReplica: c}, nil)
+}
+
+// replenish adds a replica to each shard that has too few, where this broker
+// leads the metadata: after brokers joined, or when a replica was given up.
+func (n *Node) replenish() {
+	if _, err := n.metaRep.Load().epochServed(); err != nil {
+		return
+	}
+	s := n.meta.state.Load()
+	load, moving := s.load(), 0
+	var adds []*changeReplica
+	s.eachShard(func(shard shardRecord, t *topicRecord) {
+		if !shard.settled() {
+			moving++
+			return
+		}
+		if moving+len(adds) >= movesAtOnce || shard.staying() >= s.replicasWanted(shard, t) {
+			return
+		}
+		for _, b := range byLoad(load) {
+			if _, has := shard.on(b); !has {
+				load[b]++
+				c := &changeReplica{Shard: shard.Shard, Change: addReplica, Broker: b}
+				if t != nil {
+					c.TopicID = &t.ID
+				}
+				adds = append(adds, c)
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
+	defer cancel()
+	for _, c := range adds {
+		if err := n.proposeMeta(ctx, &metaCommand{ChangeReplica: c}, nil); err != nil {
+			if n.closing.Err() == nil && !errors.Is(err, mqerr.ErrNotLeader) {
+				n.log.Info("a replica could not be added, will try again", "shard", c.Shard, "broker", c.Broker, "error", err)
+			}
+			return
+		}
+	}
+}
+
+// replicasWanted is how many replicas a shard should have; t is its topic.
+func (s *metaState) replicasWanted(shard shardRecord, t *topicRecord) int {
+	switch {
+	case shard.Shard == metaShard:
+		return 0 // a broker gets its replica when it joins
+	case t != nil && t.Factor > 0:
+		return min(int(t.Factor), len(s.brokers))
+	}
+	return min(defaultReplicas, len(s.brokers))
+}

@@ -1,0 +1,176 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/raftmq/mq/cluster/network"
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// addressBook knows where the other brokers are, by directory id. What a broker
+// told in a handshake is newer than what metadata says of it.
+type addressBook struct {
+	mu struct {
+		sync.Mutex
+		told map[string]string
+	}
+}
+
+func (a *addressBook) put(dirID, addr string) {
+	if dirID == "" || addr == "" {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.told == nil {
+		a.mu.told = make(map[string]string)
+	}
+	a.mu.told[dirID] = addr
+}
+
+func (a *addressBook) get(dirID string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.told[dirID]
+}
+
+// attach gives the broker its place among the others. A lone broker has a
+// network of its own and reaches nobody.
+func (n *Node) attach(ctx context.Context) (err error) {
+	net := n.cfg.Network
+	if net == nil {
+		net = &network.Mem{}
+	}
+	n.link, err = network.Attach(ctx, net, network.Config{
+		Self: network.Identity{
+			ClusterID: n.dir.Meta().ClusterID, BrokerID: n.cfg.BrokerID,
+			DirectoryID: n.dir.Meta().DirectoryID.String(), Addr: n.cfg.PeerAddr, Feature: featureLevel,
+		},
+		Listen:  n.cfg.PeerListen,
+		Resolve: n.resolve,
+		Handlers: network.Handlers{
+			Call: n.serveCall, Admit: n.admit,
+			OnRefused: func(dirID string, err error) {
+				n.log.Error("another broker refuses this one", "directory", dirID, "error", err)
+			},
+		},
+		Faults: n.cfg.Faults,
+		Logger: n.log,
+	})
+	return err
+}
+
+// resolve tells where a broker is.
+func (n *Node) resolve(dirID string) (string, error) {
+	if addr := n.peers.get(dirID); addr != "" {
+		return addr, nil
+	}
+	if b, ok := n.meta.state.Load().byDir(dirID); ok && b.PeerAddr != "" {
+		return b.PeerAddr, nil
+	}
+	return "", fmt.Errorf("%w: nobody knows where the broker with directory %s is", mqerr.ErrLeaderNotAvailable, dirID)
+}
+
+// admit refuses a broker whose number belongs to another directory: its disk was
+// wiped, or two brokers were given one number.
+func (n *Node) admit(peer network.Identity) error {
+	if b, ok := n.meta.state.Load().brokers[peer.BrokerID]; ok && b.DirID != peer.DirectoryID && peer.ClusterID != "" {
+		return errOtherDirectory(b, peer.DirectoryID)
+	}
+	n.peers.put(peer.DirectoryID, peer.Addr)
+	return nil
+}
+
+func errOtherDirectory(known brokerRecord, dirID string) error {
+	return fmt.Errorf("%w: broker %d is registered with data directory %s, this is %s: "+
+		"a broker that lost its data joins under a new id", mqerr.ErrInvalidRequest, known.ID, known.DirID, dirID)
+}
+
+// Calls between brokers. Payloads are JSON: they are few and small.
+const (
+	callJoin   = "join"   // joinRequest → joinAnswer, at any member
+	callMeta   = "meta"   // metaCommand → metaAnswer, at the leader of the metadata
+	callStatus = "status" // statusRequest → statusAnswer
+)
+
+// serveCall answers other brokers.
+func (n *Node) serveCall(ctx context.Context, from network.Identity, method string, payload []byte) ([]byte, error) {
+	switch method {
+	case callJoin:
+		return serve(ctx, payload, n.serveJoin)
+	case callMeta:
+		return serve(ctx, payload, n.runMeta)
+	case callStatus:
+		return serve(ctx, payload, n.serveStatus)
+	}
+	return nil, fmt.Errorf("%w: call %q of %v", mqerr.ErrUnsupportedVersion, method, from)
+}
+
+func serve[Q, A any](ctx context.Context, payload []byte, fn func(context.Context, *Q) (*A, error)) ([]byte, error) {
+	var q Q
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrInvalidRequest, err)
+	}
+	a, err := fn(ctx, &q)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(a)
+}
+
+// call asks the broker with a directory id.
+func call[A any](ctx context.Context, l *network.Link, dirID, method string, question any) (*A, error) {
+	payload, err := json.Marshal(question)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+	}
+	b, err := l.Call(ctx, dirID, method, payload)
+	if err != nil {
+		return nil, err
+	}
+	return decodeAnswer[A](b)
+}
+
+func decodeAnswer[A any](b []byte) (*A, error) {
+	a := new(A)
+	if err := json.Unmarshal(b, a); err != nil {
+		return nil, fmt.Errorf("%w: answer of a broker: %w", mqerr.ErrInternal, err)
+	}
+	return a, nil
+}
+
+// campaign makes a replica of this broker stand for election now instead of
+// after a randomised election timeout: the message a leader sends to the one it
+// hands leadership to (raft thesis 3.10), sent by the replica to itself. Only a
+// lone voter may use it; among several it would disturb a healthy leader.
+func (n *Node) campaign(shard, replica uint64) {
+	n.link.Deliver(raftpb.Message{Type: raftpb.TimeoutNow, ShardID: shard, To: replica, From: replica})
+}
+
+// statusRequest asks how far replicas are.
+type statusRequest struct {
+	Shards []uint64 `json:"shards"`
+}
+
+// statusAnswer has the applied index of each shard that the broker has.
+type statusAnswer struct {
+	Applied map[uint64]uint64 `json:"applied"`
+}
+
+func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
+	a := &statusAnswer{Applied: make(map[uint64]uint64)}
+	for _, shard := range q.Shards {
+		if r := n.replica(shard); r != nil {
+			a.Applied[shard] = r.index.Load()
+		}
+	}
+	return a, nil
+}
+
+func newClusterID() string { return uuid.NewString() }

@@ -1,0 +1,62 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/raftmq/mq/internal/mqerr"
+)
+
+// defaultReplicas is how many replicas a shard gets that does not say, if there
+// are as many brokers. Kafka: default.replication.factor.
+const defaultReplicas = 3
+
+// load counts the replicas on each broker.
+func (s *metaState) load() map[int32]int {
+	load := make(map[int32]int, len(s.brokers))
+	for id := range s.brokers {
+		load[id] = 0
+	}
+	s.eachShard(func(shard shardRecord, _ *topicRecord) {
+		for _, r := range shard.Replicas {
+			if _, ok := load[r.Broker]; ok && !r.Leaving {
+				load[r.Broker]++
+			}
+		}
+	})
+	return load
+}
+
+// byLoad gives the brokers, those with the fewest replicas first.
+func byLoad(load map[int32]int) []int32 {
+	return slices.SortedFunc(maps.Keys(load), func(a, b int32) int {
+		return cmp.Or(cmp.Compare(load[a], load[b]), cmp.Compare(a, b))
+	})
+}
+
+// place spreads the replicas of count new partitions over the brokers, each on
+// the least loaded ones. The first of a partition is the one that should lead.
+func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
+	load := s.load()
+	want := min(defaultReplicas, len(load))
+	if factor != 0 {
+		want = int(factor)
+	}
+	if want < 1 || want > len(load) {
+		return nil, fmt.Errorf("%w: %d, there are %d brokers", mqerr.ErrInvalidReplicationFactor, factor, len(load))
+	}
+	first := make(map[int32]int) // how often a broker comes first
+	out := make([][]int32, count)
+	for i := range out {
+		chosen := slices.Clone(byLoad(load)[:want])
+		slices.SortStableFunc(chosen, func(a, b int32) int { return cmp.Compare(first[a], first[b]) })
+		first[chosen[0]]++
+		for _, b := range chosen {
+			load[b]++
+		}
+		out[i] = chosen
+	}
+	return out, nil
+}
