@@ -51,6 +51,7 @@ type op struct {
 	locs      []loc
 	from      uint64 // kindCarried: number of the segment the entries come from
 	inherited *inherited
+	segments  []segmentSize
 }
 
 func newBatch() *batch { return &batch{done: make(chan struct{})} }
@@ -189,6 +190,8 @@ func opOf(p placed) (op, error) {
 	case kindRemoveReplica:
 	case kindReplica:
 		o.inherited = r.inherited()
+	case kindSegments:
+		o.segments = r.segments()
 	default:
 		return op{}, errFrameBody
 	}

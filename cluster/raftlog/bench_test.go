@@ -190,7 +190,9 @@ func BenchmarkOpen(b *testing.B) {
 				save(b, l, update(i%50, i/50+1, 1, 16<<10))
 			}
 			for b.Loop() {
+				b.StopTimer()
 				l.Close()
+				b.StartTimer()
 				if l, err = raftlog.Open(dir, o); err != nil {
 					b.Fatal(err)
 				}

@@ -41,10 +41,23 @@ const (
 	hasSnap
 )
 
-// checkpoint is what the index says about all replicas, as the frames of a
-// group.
-func (x *index) checkpoint() *batch {
+// segmentSize is one of the segments that a kindSegments frame lists: count,
+// then number and size of each, as uvarints.
+type segmentSize struct{ number, size uint64 }
+
+// checkpoint is what the index says about all replicas, whose entries are in
+// these segments, as the frames of a group.
+func (x *index) checkpoint(segments []*segment) *batch {
 	b := newBatch()
+	if len(segments) > 0 {
+		start := b.begin(kindSegments, nodeID{})
+		b.buf = binary.AppendUvarint(b.buf, uint64(len(segments)))
+		for _, s := range segments {
+			b.buf = binary.AppendUvarint(b.buf, s.number)
+			b.buf = binary.AppendUvarint(b.buf, uint64(s.size))
+		}
+		b.end(start, nil)
+	}
 	for id, r := range x.replicas {
 		start := b.begin(kindReplica, id)
 		b.buf = r.appendInherited(b.buf)
@@ -103,20 +116,24 @@ func (r *reader) inherited() *inherited {
 		in.snapIndex, in.snap = r.uvarint(), bytes.Clone(r.bytes())
 	}
 	in.removedTo, in.last = r.uvarint(), r.uvarint()
-	n := r.uvarint()
-	if r.bad || n > uint64(len(r.b))/4 { // a run takes at least 4 bytes
-		r.bad = r.bad || n > 0
-		return in
-	}
-	for range n {
-		in.runs = append(in.runs, inheritedRun{r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()})
+	in.runs = make([]inheritedRun, r.count(4))
+	for i := range in.runs {
+		in.runs[i] = inheritedRun{r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()}
 	}
 	return in
 }
 
-// inherit puts a replica of the checkpoint of segment number into the index.
-// segments are the files there are.
-func (x *index) inherit(id nodeID, in *inherited, number uint64, segments map[uint64]*segment) error {
+func (r *reader) segments() []segmentSize {
+	out := make([]segmentSize, r.count(2))
+	for i := range out {
+		out[i] = segmentSize{r.uvarint(), r.uvarint()}
+	}
+	return out
+}
+
+// inherit puts a replica of a checkpoint into the index. segments are those
+// that the checkpoint lists.
+func (x *index) inherit(id nodeID, in *inherited, segments map[uint64]*segment) error {
 	if x.replicas[id] != nil {
 		return fmt.Errorf("checkpoint has shard %d replica %d twice", id.shard, id.replica)
 	}
@@ -124,6 +141,7 @@ func (x *index) inherit(id nodeID, in *inherited, number uint64, segments map[ui
 	r.hasState, r.state = in.hasState, in.state
 	r.boot, r.snap, r.snapIndex = in.boot, in.snap, in.snapIndex
 	r.removedTo, r.last = in.removedTo, in.last
+	r.runs = make([]run, 0, len(in.runs))
 	next := uint64(0)
 	for _, t := range in.runs {
 		if t.count == 0 || next > 0 && t.first != next || t.first+t.count-1 > in.last || t.first+t.count < t.first {
@@ -132,14 +150,10 @@ func (x *index) inherit(id nodeID, in *inherited, number uint64, segments map[ui
 		next = t.first + t.count
 		seg := segments[t.segment]
 		if seg == nil {
-			return &missingSegment{t.segment}
-		}
-		if t.segment >= number {
-			return fmt.Errorf("checkpoint names segment %d", t.segment)
+			return fmt.Errorf("checkpoint does not list segment %d", t.segment)
 		}
 		r.runs = append(r.runs, run{seg: seg, first: t.first, last: next - 1})
 		seg.runs++
-		seg.inherited = true
 		x.account(&r.runs[len(r.runs)-1], int64(t.bytes), int64(t.count))
 	}
 	if next > 0 && next != in.last+1 {
@@ -147,8 +161,3 @@ func (x *index) inherit(id nodeID, in *inherited, number uint64, segments map[ui
 	}
 	return nil
 }
-
-// missingSegment is a segment that a checkpoint knows and the directory doesn't.
-type missingSegment struct{ number uint64 }
-
-func (e *missingSegment) Error() string { return "segment " + segmentName(e.number) + " is missing" }

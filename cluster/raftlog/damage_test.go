@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,12 +148,12 @@ func TestMissingSegmentIsFound(t *testing.T) {
 	for i, name := range used(d) {
 		c := d.clone()
 		delete(c.now, name)
-		_, err := everything(c, damageOptions(c))
+		_, err := raftlog.Open("/log", damageOptions(c))
 		isDamage(t, err, name)
 
 		if i == len(used(d))-1 { // and the prepared one with it
 			delete(c.now, d.segments()[i+1])
-			_, err := everything(c, damageOptions(c))
+			_, err := raftlog.Open("/log", damageOptions(c))
 			isDamage(t, err, name)
 		}
 	}
@@ -182,7 +183,7 @@ func TestCutSegmentIsFound(t *testing.T) {
 		for to := 0; to < size; to += stride(37) {
 			c := d.clone()
 			c.file(name).data = c.file(name).data[:to]
-			_, err := everything(c, damageOptions(c))
+			_, err := raftlog.Open("/log", damageOptions(c))
 			isDamage(t, err, name)
 			points++
 		}
@@ -233,13 +234,43 @@ func TestSegmentOfAnotherLogIsFound(t *testing.T) {
 	}
 }
 
-func TestNewerFormatIsRefused(t *testing.T) {
+func TestOtherFormatIsRefused(t *testing.T) {
 	t.Parallel()
 	d, _ := written(t, true)
-	name := d.segments()[1]
-	raftlog.SetVersionForTest(d.file(name).data, raftlog.FormatVersion+1)
-	if _, err := raftlog.Open("/log", damageOptions(d)); !errors.Is(err, mqerr.ErrNewerFormat) || !strings.Contains(err.Error(), name) {
-		t.Fatalf("got %v", err)
+	for _, name := range d.segments() {
+		c := d.clone()
+		raftlog.SetVersionForTest(c.file(name).data, raftlog.FormatVersion+1)
+		if _, err := everything(c, damageOptions(c)); !errors.Is(err, mqerr.ErrNewerFormat) || !strings.Contains(err.Error(), name) {
+			t.Errorf("newer: got %v", err)
+		}
+		raftlog.SetVersionForTest(c.file(name).data, 0)
+		_, err := everything(c, damageOptions(c))
+		isDamage(t, err, name)
+	}
+}
+
+// Opening costs the same however long the history is.
+func TestOpeningReadsNothingOfOldSegments(t *testing.T) {
+	t.Parallel()
+	for _, n := range []uint64{25, 250} {
+		d := newPowerDisk()
+		o := damageOptions(d)
+		l := open(t, o)
+		for i := range n {
+			save(t, l, update(1, 1+i, 1, 200))
+		}
+		waitFor(t, d.ready)
+		l.Close()
+		o.FS = d.clone()
+		l = open(t, o)
+		read := o.FS.(*powerDisk).namesRead()
+		all := d.segments()
+		// The prepared one, the tail, and of the one before it the header.
+		if want := all[len(all)-3:]; !slices.Equal(read, want) {
+			t.Errorf("of %d segments %v were read, want %v", len(all), read, want)
+		}
+		has(t, l, 1, 1, n, 200)
+		l.Close()
 	}
 }
 

@@ -17,11 +17,11 @@
 //
 // A segment gets its size, header and name before it is used; retired ones are
 // used again. It begins with a checkpoint, which is everything about all
-// replicas but their entries, and where these are. So opening the log reads one
-// segment however many there are; what older ones hold is looked up when
-// somebody asks for it. A segment goes when no checkpoint names it any more, and
-// where a few entries keep many bytes alive they are copied to the end of the
-// log. See segment, group and frame for the layouts.
+// replicas but their entries, where these are, and a list of the segments they
+// are in. So opening the log reads one segment however many there are; what older
+// ones hold is looked up when somebody asks for it. A segment goes when no
+// checkpoint lists it any more, and where a few entries keep many bytes alive they
+// are copied to the end of the log. See segment, group and frame for the layouts.
 //
 // # Damage
 //
@@ -29,9 +29,9 @@
 // checksum of the one before it and the offset below which the segment was known
 // to be on stable storage. When the log is opened, what follows the last good
 // group is a torn tail, and cut off, only if no later group vouches for it.
-// Otherwise, and for a segment that is missing, cut short, or another's, opening
-// fails with a *DamageError that names file and offset. Damage in an older
-// segment is found when its entries are asked for.
+// Otherwise, and for a segment that is missing or cut short, opening fails with a
+// *DamageError that names file and offset. What is in an older segment, even that
+// it is another one under a wrong name, is checked when its entries are asked for.
 //
 // What can't be told: the last group before a crash has nobody behind it to
 // vouch for it. Damage that hits it and nothing else looks like a write that the

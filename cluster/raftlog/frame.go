@@ -45,6 +45,9 @@ const (
 	// kindReplica is everything about one replica but its entries, and where
 	// these are: the body of a checkpoint.
 	kindReplica kind = 9
+	// kindSegments lists the segments that those are in. It is the first frame
+	// of a checkpoint, unless there are none.
+	kindSegments kind = 10
 )
 
 // castagnoli is the polynomial of every checksum in the log, the one that
@@ -119,6 +122,16 @@ func (r *reader) bytes() []byte {
 	v := r.b[:n:n]
 	r.b = r.b[n:]
 	return v
+}
+
+// count takes how many values of at least size bytes follow.
+func (r *reader) count(size int) uint64 {
+	n := r.uvarint()
+	if n > uint64(len(r.b)/size) {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	return n
 }
 
 // done reports whether all values were there and nothing is left.

@@ -100,7 +100,7 @@ func (x *index) apply(o *op, seg *segment, base uint32) error {
 			r.dirtyState, r.dirtyRemoved = false, false
 			delete(x.replicas, o.id)
 		}
-	case kindReplica:
+	case kindReplica, kindSegments:
 		return fmt.Errorf("checkpoint record outside a checkpoint")
 	}
 	return nil

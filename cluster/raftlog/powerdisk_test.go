@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -36,6 +37,7 @@ type powerDisk struct {
 	// operation's.
 	before func(what change, name string) error
 	syncs  map[string]int // by the extension of the file, "dir" for directories
+	read   map[string]bool
 }
 
 type change string
@@ -70,7 +72,8 @@ type nameChange struct {
 
 func newPowerDisk() *powerDisk {
 	return &powerDisk{
-		now: map[string]*inode{}, after: map[string]*inode{}, dirs: map[string]bool{"/": true}, syncs: map[string]int{},
+		now: map[string]*inode{}, after: map[string]*inode{}, dirs: map[string]bool{"/": true},
+		syncs: map[string]int{}, read: map[string]bool{},
 	}
 }
 
@@ -162,6 +165,13 @@ func (d *powerDisk) segments() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// namesRead are the files of which something was read.
+func (d *powerDisk) namesRead() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.read))
 }
 
 // ready says whether the segment behind the tail is prepared and safe. Until it
@@ -429,6 +439,7 @@ func (f *powerFile) Read(b []byte) (int, error) {
 func (f *powerFile) ReadAt(b []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
+	f.d.read[f.name] = true
 	return bytes.NewReader(f.ino.data).ReadAt(b, off)
 }
 

@@ -194,7 +194,7 @@ func (p *preparer) prepare(ctx context.Context, number uint64, size int64) (*seg
 	if size > maxSegmentBytes {
 		return nil, fmt.Errorf("raftlog: a segment of %d bytes is too large", size)
 	}
-	s := &segment{fs: p.fs, number: number, size: size, located: true}
+	s := &segment{fs: p.fs, number: number, log: p.log, size: size, located: true}
 	s.path = p.fs.PathJoin(p.dir, segmentName(number))
 	tmp := p.fs.PathJoin(p.dir, fmt.Sprintf("%010d.tmp", number))
 	f, err := p.blank(ctx, tmp, size)
@@ -318,6 +318,12 @@ func (p *preparer) discard(path string) {
 	if err := p.fs.Remove(path); err != nil {
 		p.logger.Debug("raft log: file not removed", "file", path, "err", err)
 	}
+}
+
+// count takes a file into the books.
+func (p *preparer) count(s *segment) {
+	p.bytes.Add(s.size)
+	p.files.Add(1)
 }
 
 // forget takes a file out of the books.

@@ -156,7 +156,7 @@ func (l *Log) locateAll(s *segment) error {
 		return err
 	}
 	found := l.index.spans(s)
-	w := s.walk(content, l.id)
+	w := s.walk(content)
 	for {
 		_, frames, ok, err := w.next()
 		if err != nil {

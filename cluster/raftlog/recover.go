@@ -2,121 +2,27 @@ package raftlog
 
 import (
 	"cmp"
-	"context"
-	"crypto/rand"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
-
-	"github.com/lni/vfs"
 
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
-// Open opens the log in dir, or makes a new one there. Damage is a *DamageError,
-// which is mqerr.ErrCorruptLog; a log that a newer version wrote is
-// mqerr.ErrNewerFormat. The caller holds the directory's lock.
-func Open(dir string, o Options) (*Log, error) {
-	o = o.withDefaults()
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
-	if o.FS == nil {
-		o.FS = vfs.Default
-	}
-	l := &Log{
-		opts: o, fs: o.FS, dir: dir, index: newIndex(o.MemoryBudget),
-		wake: make(chan struct{}, 1), closing: make(chan struct{}), dirtied: make(chan struct{}, 1), crowded: make(chan struct{}, 1),
-		failed: make(chan struct{}), released: make(chan struct{}),
-	}
-	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.prep = &preparer{
-		fs: o.FS, dir: dir, limit: o.SegmentBytes, clock: o.Clock, logger: o.Logger, fail: l.fail,
-		want: make(chan int64), give: make(chan *segment), retired: make(chan struct{}, 1),
-	}
-	files, err := l.list()
-	if err == nil {
-		err = l.recover(files)
-	}
-	if err != nil {
-		l.cancel()
-		for _, s := range files {
-			s.closeFiles()
-		}
-		if l.tail.seg != nil {
-			l.tail.seg.closeFiles()
-		}
-		return nil, err
-	}
-	l.start()
-	return l, nil
-}
-
-// start starts the goroutines. Close waits for them.
-func (l *Log) start() {
-	next, size := l.tail.seg.number+1, min(max(2*l.tail.seg.size, firstSegmentBytes), l.opts.SegmentBytes)
-	l.wg.Go(func() { l.prep.run(l.ctx, next, size) }) // ends with ctx
-	l.wg.Go(l.write)                                  // ends with closing or failed
-	l.wg.Go(l.keep)                                   // ends with ctx
-}
-
-// list makes the directory, removes what was not finished, and checks the
-// headers of the segments there are.
-func (l *Log) list() (map[uint64]*segment, error) {
-	if err := l.fs.MkdirAll(l.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("raftlog: %w", err)
-	}
-	if err := syncDir(l.fs, l.fs.PathDir(l.dir)); err != nil {
-		return nil, fmt.Errorf("raftlog: %w", err)
-	}
-	names, err := l.fs.List(l.dir)
-	if err != nil {
-		return nil, fmt.Errorf("raftlog: %w", err)
-	}
-	files := make(map[uint64]*segment)
-	slices.Sort(names)
-	for _, name := range names {
-		path := l.fs.PathJoin(l.dir, name)
-		if strings.HasSuffix(name, ".tmp") {
-			l.prep.discard(path)
-			continue
-		}
-		number, ok := parseSegmentName(name)
-		if !ok {
-			continue
-		}
-		s, id, err := openSegment(l.fs, path, number)
-		if err != nil {
-			return files, err
-		}
-		if len(files) == 0 {
-			l.id = id
-		}
-		files[number] = s
-		if id != l.id {
-			return files, damaged(path, 0, "segment of another log")
-		}
-	}
-	l.prep.log = l.id
-	for _, s := range files {
-		l.prep.bytes.Add(s.size)
-		l.prep.files.Add(1)
-	}
-	return files, nil
-}
-
 // recover finds the newest segment with a checkpoint, replays it, and makes its
-// end the tail.
+// end the tail. Of the segments that the checkpoint lists nothing is read, save
+// for one: that it is of this log shows that the checkpoint is.
 func (l *Log) recover(files map[uint64]*segment) error {
-	numbers := make([]uint64, 0, len(files))
-	for n := range files {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
+	numbers := slices.Sorted(maps.Keys(files))
 	var unused []*segment // prepared, or begun and not finished
-	for _, n := range slices.Backward(numbers) {
+	for i, n := range slices.Backward(numbers) {
 		s := files[n]
-		w, frames, err := l.checkpointOf(s)
+		if err := s.readHeader(); err != nil {
+			return err
+		}
+		l.prep.count(s)
+		w, frames, err := s.checkpoint()
 		if err != nil {
 			return err
 		}
@@ -124,43 +30,55 @@ func (l *Log) recover(files map[uint64]*segment) error {
 			unused = append(unused, s)
 			continue
 		}
+		l.id, l.prep.log = s.log, s.log
 		if err := l.replay(s, w, frames, files); err != nil {
 			return err
 		}
 		if w.sealed { // the last of the unused ones may not be that
-			if err := l.checkUnused(unused); err != nil {
+			if err := checkUnused(unused); err != nil {
 				return err
 			}
 		}
-		for i, u := range slices.Backward(unused) {
-			if want := n + uint64(len(unused)-i); u.number != want {
+		for k, u := range slices.Backward(unused) {
+			if want := n + uint64(len(unused)-k); u.number != want {
 				return l.missing(want)
 			}
+			if err := l.checkLog(u); err != nil {
+				return err
+			}
+		}
+		for _, n := range numbers[:i] {
+			if f := files[n]; !f.inherited {
+				if err := cmp.Or(f.readHeader(), l.checkLog(f)); err != nil {
+					return err
+				}
+			}
+			l.prep.count(files[n])
 		}
 		return l.resume(s, w, files)
 	}
-	if err := l.checkUnused(unused); err != nil {
+	if err := checkUnused(unused); err != nil {
 		return err
 	}
 	return l.create(files)
 }
 
-// checkpointOf returns the frames of the checkpoint that segment s begins with,
+// checkpoint returns the frames of the checkpoint that the segment begins with,
 // and a walker behind it; nil if there is none.
-func (l *Log) checkpointOf(s *segment) (*walker, []placed, error) {
+func (s *segment) checkpoint() (*walker, []placed, error) {
 	// Most often it is the prepared segment, of which this is enough to see.
 	start := make([]byte, segmentHeaderSize+groupHeaderSize)
 	if err := s.readAt(start, 0); err != nil {
 		return nil, nil, err
 	}
-	if _, ok, err := groupAt(start, segmentHeaderSize, s.number, l.id); err != nil || !ok {
+	if _, ok, err := groupAt(start, segmentHeaderSize, s.number, s.log); err != nil || !ok {
 		return nil, nil, err
 	}
 	content, err := s.content()
 	if err != nil {
 		return nil, nil, err
 	}
-	w := s.walk(content, l.id)
+	w := s.walk(content)
 	h, frames, ok, err := w.next()
 	if err != nil || !ok {
 		return nil, nil, err
@@ -173,38 +91,47 @@ func (l *Log) checkpointOf(s *segment) (*walker, []placed, error) {
 
 // checkUnused looks for groups in segments without a readable checkpoint. What
 // counts in a segment stands behind its checkpoint, so there is none.
-func (l *Log) checkUnused(unused []*segment) error {
+func checkUnused(unused []*segment) error {
 	for _, s := range unused {
 		content, err := s.content()
 		if err != nil {
 			return err
 		}
-		w := s.walk(content, l.id)
+		w := s.walk(content)
 		if _, _, _, err := w.next(); err != nil {
 			return err
 		}
 		if _, found, err := w.vouched(); err != nil || found {
-			return firstOf(err, damaged(s.path, int64(w.off), "%s", w.bad))
+			return cmp.Or(err, damaged(s.path, int64(w.off), "%s", w.bad))
 		}
+	}
+	return nil
+}
+
+// checkLog checks that a segment belongs to the log that was found.
+func (l *Log) checkLog(s *segment) error {
+	if s.log != l.id {
+		return damaged(s.path, 0, "segment of another log")
 	}
 	return nil
 }
 
 // replay reads segment s into the index. frames are those of its checkpoint.
 func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*segment) error {
+	listed := map[uint64]*segment{}
 	for _, p := range frames {
 		o, err := opOf(p)
-		if err == nil && o.inherited == nil {
+		switch {
+		case err != nil:
+		case o.kind == kindSegments:
+			listed, err = l.listed(o.segments, s.number, files)
+		case o.kind == kindReplica:
+			err = l.index.inherit(o.id, o.inherited, listed)
+		default:
 			err = errFrameBody
 		}
-		if err == nil {
-			err = l.index.inherit(o.id, o.inherited, s.number, files)
-		}
-		if missing, ok := err.(*missingSegment); ok { //nolint:errorlint // made right there, never wrapped
-			return l.missing(missing.number)
-		}
 		if err != nil {
-			return damaged(s.path, int64(p.at.off), "%v", err)
+			return s.damage(p, err)
 		}
 	}
 	s.located = true
@@ -222,7 +149,7 @@ func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*s
 				err = l.index.apply(&o, s, 0)
 			}
 			if err != nil {
-				return damaged(s.path, int64(p.at.off), "%v", err)
+				return s.damage(p, err)
 			}
 		}
 	}
@@ -230,9 +157,41 @@ func (l *Log) replay(s *segment, w *walker, frames []placed, files map[uint64]*s
 		return nil
 	}
 	if at, found, err := w.vouched(); err != nil || found {
-		return firstOf(err, damaged(s.path, int64(w.off), "%s, but the group at offset %d says that this was synced", w.bad, at))
+		return cmp.Or(err, damaged(s.path, int64(w.off), "%s, but the group at offset %d says that this was synced", w.bad, at))
 	}
 	return nil
+}
+
+// damage is that a frame of the segment makes no sense, unless err knows better.
+func (s *segment) damage(p placed, err error) error {
+	if errors.Is(err, mqerr.ErrCorruptLog) || errors.Is(err, mqerr.ErrNewerFormat) {
+		return err
+	}
+	return damaged(s.path, int64(p.at.off), "%v", err)
+}
+
+// listed finds the segments that the checkpoint of segment number lists. They are
+// not read, but must be there in full length.
+func (l *Log) listed(segments []segmentSize, number uint64, files map[uint64]*segment) (map[uint64]*segment, error) {
+	out := make(map[uint64]*segment, len(segments))
+	for i, t := range segments {
+		if t.number >= number || t.size < segmentHeaderSize || t.size > maxSegmentBytes {
+			return nil, fmt.Errorf("checkpoint lists segment %d of %d bytes", t.number, t.size)
+		}
+		f := files[t.number]
+		if f == nil {
+			return nil, l.missing(t.number)
+		}
+		err := f.inherit(l.id, int64(t.size))
+		if err == nil && i == len(segments)-1 {
+			_, err = f.reader()
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[t.number] = f
+	}
+	return out, nil
 }
 
 // resume makes the end of what was replayed the tail, and sorts the other files.
@@ -323,50 +282,5 @@ func (s *segment) park() error {
 		return fmt.Errorf("raftlog: %w", err)
 	}
 	s.path = path
-	return nil
-}
-
-// create makes a new log. files are what an earlier try may have left.
-func (l *Log) create(files map[uint64]*segment) error {
-	if l.opts.MustExist {
-		return damaged(l.dir, 0, "there is no log")
-	}
-	var left []*segment
-	for n, s := range files {
-		if n > 2 { // nothing gets that far without a checkpoint
-			return damaged(s.path, 0, "no segment begins with a checkpoint")
-		}
-		if err := s.park(); err != nil {
-			return err
-		}
-		left = append(left, s)
-	}
-	if _, err := rand.Read(l.id[:]); err != nil {
-		return fmt.Errorf("raftlog: %w", err)
-	}
-	l.prep.log = l.id
-	l.prep.retire(left)
-	s, err := l.prep.prepare(l.ctx, 1, min(firstSegmentBytes, l.opts.SegmentBytes))
-	if err != nil {
-		return fmt.Errorf("raftlog: prepare segment 1: %w", diskFull(err))
-	}
-	l.tail.epoch = 1
-	return l.begin(s, newBatch())
-}
-
-// diskFull makes a full disk an mqerr.ErrDiskFull.
-func diskFull(err error) error {
-	if isDiskFull(err) {
-		return fmt.Errorf("%w: %w", mqerr.ErrDiskFull, err)
-	}
-	return err
-}
-
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }

@@ -43,6 +43,7 @@ type segment struct {
 	fs     vfs.FS
 	path   string
 	number uint64
+	log    logID
 	size   int64
 	chain  uint32 // running checksum before the first group
 
@@ -53,9 +54,11 @@ type segment struct {
 	// use is held for reading while somebody reads the file, and for writing
 	// while the preparer takes the file away from it.
 	use sync.RWMutex
-	// reads guards r, which is opened for the first reader.
-	reads sync.Mutex
-	r     vfs.File
+	// reads guards r, which is opened for the first reader, and unread, which says
+	// that all the above comes from a checkpoint and nobody compared the header.
+	reads  sync.Mutex
+	r      vfs.File
+	unread bool
 	// locating is held while the whole file is read to find its entries.
 	locating sync.Mutex
 
@@ -64,7 +67,7 @@ type segment struct {
 	live    int64 // about how many bytes they take
 	located bool  // their locs are known
 	// inherited says that the checkpoint that was read when the log was opened
-	// names this segment, so that it must stay until there is a newer one.
+	// lists this segment, so that it must stay until there is a newer one.
 	inherited bool
 }
 
@@ -90,58 +93,106 @@ func putSegmentHeader(log logID, number uint64, size int64) (header []byte, chai
 	return b, chain
 }
 
-// openSegment checks the header of an existing segment. It opens no handle for
-// writing.
-func openSegment(fs vfs.FS, path string, number uint64) (*segment, logID, error) {
-	s := &segment{fs: fs, path: path, number: number}
-	info, err := fs.Stat(path)
-	if err != nil {
-		return nil, logID{}, err
+// readHeader takes what a segment is from the header of its file. It opens no
+// handle for writing.
+func (s *segment) readHeader() error {
+	h := make([]byte, segmentHeaderSize)
+	err := s.readAt(h, 0)
+	if err == nil {
+		s.log, s.size, s.chain, err = decodeSegmentHeader(h, s.path, s.number)
 	}
-	b := make([]byte, segmentHeaderSize)
-	if err := s.readAt(b, 0); err != nil {
-		s.closeFiles()
-		return nil, logID{}, err
+	if err == nil {
+		err = s.checkSize()
 	}
-	var log logID
-	copy(log[:], b[16:24])
-	s.chain = binary.LittleEndian.Uint32(b[40:])
-	s.size = int64(binary.LittleEndian.Uint64(b[32:]))
-	damage := func(format string, args ...any) (*segment, logID, error) {
-		s.closeFiles()
-		return nil, logID{}, damaged(path, 0, format, args...)
-	}
+	return err
+}
+
+// decodeSegmentHeader is the inverse of putSegmentHeader.
+func decodeSegmentHeader(h []byte, path string, number uint64) (log logID, size int64, chain uint32, err error) {
+	held, bytes := binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
+	chain = binary.LittleEndian.Uint32(h[40:])
 	switch {
-	case string(b[:8]) != segmentMagic:
-		return damage("not a segment of the raft log")
-	case s.chain != crc32.Checksum(b[:40], castagnoli):
-		return damage("segment header has a wrong checksum")
-	case b[8] > FormatVersion:
-		s.closeFiles()
-		return nil, logID{}, fmt.Errorf("raftlog: %s has format %d: %w", path, b[8], mqerr.ErrNewerFormat)
-	case binary.LittleEndian.Uint64(b[24:]) != number:
-		return damage("file holds segment %d", binary.LittleEndian.Uint64(b[24:]))
-	case s.size < segmentHeaderSize || s.size > maxSegmentBytes:
-		return damage("segment header has a wrong size")
-	case info.Size() < s.size:
-		return damage("file was cut to %d of %d bytes", info.Size(), s.size)
+	case string(h[:8]) != segmentMagic:
+		err = damaged(path, 0, "not a segment of the raft log")
+	case chain != crc32.Checksum(h[:40], castagnoli):
+		err = damaged(path, 0, "segment header has a wrong checksum")
+	case h[8] > FormatVersion:
+		err = fmt.Errorf("raftlog: %s has format %d, this version of mq reads up to %d: %w", path, h[8], FormatVersion, mqerr.ErrNewerFormat)
+	case h[8] == 0:
+		err = damaged(path, 0, "segment header has format 0, which never was")
+	case held != number:
+		err = damaged(path, 0, "file holds segment %d", held)
+	case bytes < segmentHeaderSize || bytes > maxSegmentBytes:
+		err = damaged(path, 0, "segment header has a wrong size")
 	}
-	return s, log, nil
+	return logID(h[16:24]), int64(bytes), chain, err
+}
+
+// checkSize checks that nothing of the file was cut off.
+func (s *segment) checkSize() error {
+	info, err := s.fs.Stat(s.path)
+	if err != nil {
+		return fmt.Errorf("raftlog: %w", err)
+	}
+	if info.Size() < s.size {
+		return damaged(s.path, info.Size(), "file was cut to %d of %d bytes", info.Size(), s.size)
+	}
+	return nil
+}
+
+// inherit takes what a segment is from a checkpoint that lists it. Its header
+// is read with what else in it is asked for first.
+func (s *segment) inherit(log logID, size int64) error {
+	_, s.chain = putSegmentHeader(log, s.number, size)
+	s.log, s.size, s.inherited, s.unread = log, size, true, true
+	return s.checkSize()
+}
+
+// compare checks that f is the segment that the checkpoint listed.
+func (s *segment) compare(f vfs.File) error {
+	h := make([]byte, segmentHeaderSize)
+	if err := readFull(f, s.path, h, 0); err != nil {
+		return err
+	}
+	_, _, chain, err := decodeSegmentHeader(h, s.path, s.number)
+	if err == nil && chain != s.chain {
+		err = damaged(s.path, 0, "not the segment that the checkpoint lists")
+	}
+	return err
+}
+
+// reader opens the file for reading, if it isn't.
+func (s *segment) reader() (vfs.File, error) {
+	s.reads.Lock()
+	defer s.reads.Unlock()
+	if s.r != nil {
+		return s.r, nil
+	}
+	f, err := s.fs.Open(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("raftlog: %w", err)
+	}
+	if s.unread {
+		if err := s.compare(f); err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+		s.unread = false
+	}
+	s.r = f
+	return f, nil
 }
 
 // readAt fills b from offset off of the file. Missing bytes are damage.
 func (s *segment) readAt(b []byte, off int64) error {
-	s.reads.Lock()
-	if s.r == nil {
-		f, err := s.fs.Open(s.path)
-		if err != nil {
-			s.reads.Unlock()
-			return fmt.Errorf("raftlog: %w", err)
-		}
-		s.r = f
+	f, err := s.reader()
+	if err != nil {
+		return err
 	}
-	f := s.r
-	s.reads.Unlock()
+	return readFull(f, s.path, b, off)
+}
+
+func readFull(f vfs.File, path string, b []byte, off int64) error {
 	for len(b) > 0 {
 		n, err := f.ReadAt(b, off)
 		b, off = b[n:], off+int64(n)
@@ -150,9 +201,9 @@ func (s *segment) readAt(b []byte, off int64) error {
 			return nil
 		case err == nil && n > 0:
 		case err == nil || errors.Is(err, io.EOF):
-			return damaged(s.path, off, "file ends here")
+			return damaged(path, off, "file ends here")
 		default:
-			return fmt.Errorf("raftlog: read %s: %w", s.path, err)
+			return fmt.Errorf("raftlog: read %s: %w", path, err)
 		}
 	}
 	return nil
@@ -213,8 +264,8 @@ type walker struct {
 	bad     string // why the walk ended at off, if not at a seal
 }
 
-func (s *segment) walk(content []byte, log logID) *walker {
-	return &walker{content: content, number: s.number, log: log, off: segmentHeaderSize, chain: s.chain}
+func (s *segment) walk(content []byte) *walker {
+	return &walker{content: content, number: s.number, log: s.log, off: segmentHeaderSize, chain: s.chain}
 }
 
 // next returns the next good group. ok is false where the chain ends.

@@ -268,7 +268,7 @@ func (l *Log) inventory() (cp *batch, dead, live []*segment) {
 			live = append(live, s)
 		}
 	}
-	return l.index.checkpoint(), dead, live
+	return l.index.checkpoint(live), dead, live
 }
 
 // roomFor is the least size of a segment with a checkpoint and a group with so
