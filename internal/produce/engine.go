@@ -197,7 +197,7 @@ func (e *Engine) choose(name string, p Promise, n int) (int, error) {
 	index := e.cfg.Partition(p, n)
 	if index >= n {
 		e.cfg.Router.Want(name, false) // it may have grown
-		return 0, fmt.Errorf("%w: %q has %d partitions, not %d", mqerr.ErrUnknownTopicOrPartition, name, n, index)
+		return 0, fmt.Errorf("%w: %q has %d partitions and no partition %d", mqerr.ErrUnknownTopicOrPartition, name, n, index)
 	}
 	return index, nil
 }

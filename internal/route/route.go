@@ -186,7 +186,7 @@ func partitionOf(info api.TopicInfo, partition int32) (api.PartitionInfo, error)
 	case info.Err != nil:
 		return api.PartitionInfo{}, fmt.Errorf("topic %q: %w", info.Name, info.Err)
 	case partition < 0 || int(partition) >= len(info.Partitions):
-		return api.PartitionInfo{}, fmt.Errorf("topic %q has %d partitions, not %d: %w",
+		return api.PartitionInfo{}, fmt.Errorf("topic %q has %d partitions and no partition %d: %w",
 			info.Name, len(info.Partitions), partition, mqerr.ErrUnknownTopicOrPartition)
 	}
 	p := info.Partitions[partition]
