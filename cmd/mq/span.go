@@ -2,19 +2,23 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"strings"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/offsets"
 )
 
-// span is what to print of a partition: records from an offset up to, and
+// span is what to read of a partition: records from an offset up to, and
 // without, another.
 type span struct {
-	partition int32
-	from, to  int64 // to is math.MaxInt64 when there is no end
-	seek      int64 // from, or the offset nearest to it that is in the log
+	tp       mq.TopicPartition
+	from, to int64 // to is math.MaxInt64 when there is no end
+	seek     int64 // from, or the offset nearest to it that is in the log
 }
+
+func (s span) empty() bool { return s.seek >= s.to }
 
 // startOf is a point as the library's, if it needs no arithmetic.
 func startOf(p offsets.Point) (mq.Start, bool) {
@@ -31,8 +35,9 @@ func startOf(p offsets.Point) (mq.Start, bool) {
 	return mq.Start{}, false
 }
 
-// resolve asks the brokers what a range means now. An end is never behind what
-// is there, so that it is reached. Empty spans are left out.
+// resolve asks the brokers what a range means now, for partitions of a topic,
+// all when none is named. An end is never behind what is there, so that it is
+// reached.
 func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []int32, r offsets.Range) ([]span, error) {
 	oldest, err := admin.ListOffsets(ctx, topic, mq.StartEarliest, partitions...)
 	if err != nil {
@@ -42,17 +47,17 @@ func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []in
 	if err != nil {
 		return nil, err
 	}
-	var spans []span
-	for i := range oldest {
+	spans := make([]span, min(len(oldest), len(newest))) // the topic may have grown in between
+	for i := range spans {
 		n, first, end := oldest[i].Partition, oldest[i].Offset, newest[i].Offset
 		place := func(p offsets.Point, from int64) (int64, error) {
 			switch p.Kind {
 			case offsets.Start:
-				return first + p.N, nil
+				return plus(first, p.N), nil
 			case offsets.End:
 				return max(end-p.N, first), nil
 			case offsets.Plus:
-				return from + p.N, nil
+				return plus(from, p.N), nil
 			case offsets.Time:
 				found, err := admin.ListOffsets(ctx, topic, mq.StartAtTime(p.Time), n)
 				if err == nil && found[0].Offset >= 0 {
@@ -67,7 +72,7 @@ func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []in
 		if err != nil {
 			return nil, err
 		}
-		s := span{partition: n, from: from, to: math.MaxInt64, seek: min(max(from, first), end)}
+		s := span{tp: mq.TopicPartition{Topic: topic, Partition: n}, from: from, to: math.MaxInt64, seek: min(max(from, first), end)}
 		if r.HasTo {
 			to, err := place(r.To, from)
 			if err != nil {
@@ -75,9 +80,29 @@ func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []in
 			}
 			s.to = min(to, end)
 		}
-		if s.seek < s.to {
-			spans = append(spans, s)
-		}
+		spans[i] = s
 	}
 	return spans, nil
+}
+
+// plus adds what a person typed, which may be anything that is not negative.
+func plus(offset, n int64) int64 { return min(offset, math.MaxInt64-n) + n }
+
+// outside says, in one line, which spans do not begin where they were meant
+// to; it is empty when all do.
+func outside(spans []span) string {
+	var said []string
+	for _, s := range spans {
+		switch {
+		case s.from > s.seek:
+			said = append(said, fmt.Sprintf("offset %d is past the end of %v, which is %d", s.from, s.tp, s.seek))
+		case s.from < s.seek:
+			said = append(said, fmt.Sprintf("offset %d of %v is gone, its log starts at %d", s.from, s.tp, s.seek))
+		}
+	}
+	const shown = 3
+	if more := len(said) - shown; more > 0 {
+		said = append(said[:shown], fmt.Sprintf("the same in %d more partitions", more))
+	}
+	return strings.Join(said, "; ")
 }
