@@ -66,6 +66,7 @@ var (
 	_ func(*mq.Admin, context.Context, string) ([]mq.CommittedOffset, error) = (*mq.Admin).CommittedOffsets
 	_ func(*mq.Admin, context.Context, string) ([]mq.PartitionLag, error)    = (*mq.Admin).GroupLag
 	_ func(*mq.Admin, context.Context) (mq.ClusterInfo, error)               = (*mq.Admin).DescribeCluster
+	_ func(string) (mq.DataDirInfo, error)                                   = mq.InspectDataDir
 	_ func(error) bool                                                       = mq.Retriable
 	_ func(error) bool                                                       = mq.OutcomeUnknown
 	_ func(error) (int32, string, bool)                                      = mq.LeaderHint
@@ -128,6 +129,7 @@ var contract = []any{
 	mq.CommittedOffset{
 		Topic: "t", TopicID: "i", Partition: 1, Offset: 1, LeaderEpoch: 1, Metadata: "m", CommitTime: time.Now(),
 	},
+	mq.DataDirInfo{Format: 1, DirectoryID: "i", ClusterID: "i", BrokerID: 1},
 	mq.PartitionLag{
 		Topic: "t", Partition: 1, CommittedOffset: 1, CommitTime: time.Now(), LogStart: 1, HighWatermark: 1, Lag: 1,
 	},

@@ -74,14 +74,8 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	names, err := fs.List(path)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := checkForeign(fs, path); err != nil {
 		return nil, err
-	}
-	exists := slices.Contains(names, formatFile)
-	if foreign := slices.DeleteFunc(slices.Clone(names), beforeFormat); !exists && len(foreign) > 0 {
-		slices.Sort(foreign)
-		return nil, fmt.Errorf("there is %s and no %s file: %w", foreign[0], formatFile, mqerr.ErrForeignDir)
 	}
 	if err := makeDir(fs, path); err != nil {
 		return nil, err
@@ -101,7 +95,7 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 		}
 	}()
 	// Another process may have made the directory before we got the lock.
-	err = readSealed(fs, d.Path(formatFile), formatSeal, &d.mu.meta)
+	_, err = readSealed(fs, d.Path(formatFile), formatSeal, &d.mu.meta)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if want.DirectoryID == uuid.Nil {
@@ -124,6 +118,37 @@ func openDir(path string, fs FS, want Meta) (_ *Dir, err error) {
 		return nil, fmt.Errorf("it belongs to cluster %s, not %s: %w", have.ClusterID, want.ClusterID, mqerr.ErrInvalidConfig)
 	}
 	return d, nil
+}
+
+// ReadMeta reads what a data directory says about itself, and in which format.
+// It takes no lock and writes nothing, so a process may have the directory. One
+// that is absent or empty gives os.ErrNotExist; the other errors are OpenDir's.
+func ReadMeta(path string, fs FS) (m Meta, format int, err error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
+	if err = checkForeign(fs, path); err == nil {
+		format, err = readSealed(fs, fs.PathJoin(path, formatFile), formatSeal, &m)
+	}
+	if err != nil {
+		return Meta{}, 0, fmt.Errorf("storage: data directory %s: %w", path, err)
+	}
+	return m, format, nil
+}
+
+// checkForeign returns ErrForeignDir when a directory is there, holds something,
+// and is not ours.
+func checkForeign(fs FS, path string) error {
+	names, err := fs.List(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	foreign := slices.DeleteFunc(slices.Clone(names), beforeFormat)
+	if slices.Contains(names, formatFile) || len(foreign) == 0 {
+		return nil
+	}
+	slices.Sort(foreign)
+	return fmt.Errorf("there is %s and no %s file: %w", foreign[0], formatFile, mqerr.ErrForeignDir)
 }
 
 // beforeFormat says whether a directory without a FORMAT file may hold a name.

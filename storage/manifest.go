@@ -53,7 +53,7 @@ func checkManifest(fs FS, dir string) (exists bool, err error) {
 	}
 	path := fs.PathJoin(dir, cleanFile)
 	var clean cleanNote
-	err = readSealed(fs, path, cleanSeal, &clean)
+	_, err = readSealed(fs, path, cleanSeal, &clean)
 	if errors.Is(err, os.ErrNotExist) {
 		return true, nil // not closed cleanly
 	}

@@ -28,25 +28,25 @@ func seal(what string, version int, body []byte) []byte {
 	return append(fmt.Appendf(nil, sealFormat, what, version, crc32.Checksum(zero, castagnoli)), body...)
 }
 
-// unseal checks the content of a sealed file and decodes it into v.
-func unseal(b []byte, what string, v any) error {
+// unseal checks the content of a sealed file, decodes it into v, and returns
+// its version.
+func unseal(b []byte, what string, v any) (version int, err error) {
 	line, body, _ := bytes.Cut(b, []byte("\n"))
-	var version int
 	var sum uint32
 	rest, ok := bytes.CutPrefix(line, []byte(what))
 	if _, err := fmt.Sscanf(string(rest)+"\n", sealFormat[len("%s"):], &version, &sum); !ok || err != nil {
-		return fmt.Errorf("the first line is damaged: %w", mqerr.ErrCorruptLog)
+		return 0, fmt.Errorf("the first line is damaged: %w", mqerr.ErrCorruptLog)
 	}
 	if !bytes.Equal(b, seal(what, version, body)) {
-		return fmt.Errorf("the checksum is wrong: %w", mqerr.ErrCorruptLog)
+		return 0, fmt.Errorf("the checksum is wrong: %w", mqerr.ErrCorruptLog)
 	}
 	if version > FormatVersion {
-		return fmt.Errorf("format %d, this version of mq reads up to %d: %w", version, FormatVersion, mqerr.ErrNewerFormat)
+		return 0, fmt.Errorf("format %d, this version of mq reads up to %d: %w", version, FormatVersion, mqerr.ErrNewerFormat)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
+		return 0, fmt.Errorf("%w: %w", mqerr.ErrCorruptLog, err)
 	}
-	return nil
+	return version, nil
 }
 
 // writeSealed replaces a sealed file: after a crash there is the old one or
@@ -76,17 +76,17 @@ func writeSealed(fs FS, dir, name, what string, v any) error {
 
 const tmpSuffix = ".tmp"
 
-// readSealed reads a sealed file into v. Errors name the file; one that is
-// absent gives os.ErrNotExist.
-func readSealed(fs FS, path, what string, v any) error {
+// readSealed reads a sealed file into v and returns its version. Errors name the
+// file; one that is absent gives os.ErrNotExist.
+func readSealed(fs FS, path, what string, v any) (version int, err error) {
 	b, err := readFile(fs, path, 1<<20)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := unseal(b, what, v); err != nil {
-		return fmt.Errorf("file %s: %w", path, err)
+	if version, err = unseal(b, what, v); err != nil {
+		return 0, fmt.Errorf("file %s: %w", path, err)
 	}
-	return nil
+	return version, nil
 }
 
 // readFile reads a file, of which no more than limit bytes are of interest.
