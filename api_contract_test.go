@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/raftmq/mq"
+	"github.com/raftmq/mq/cluster/network"
 )
 
 // The functions and methods that programs are written against. What is here
@@ -21,6 +22,9 @@ var (
 	_ func(context.Context, mq.BrokerConfig) (*mq.Broker, error)             = mq.OpenBroker
 	_ func(*mq.Broker, context.Context) error                                = (*mq.Broker).WaitReady
 	_ func(*mq.Broker) string                                                = (*mq.Broker).Addr
+	_ func(*mq.Broker) string                                                = (*mq.Broker).PeerAddr
+	_ func(*mq.Broker) string                                                = (*mq.Broker).DirectoryID
+	_ func() mq.Network                                                      = mq.NewNetwork
 	_ func(*mq.Broker) bool                                                  = (*mq.Broker).Durable
 	_ func(*mq.Broker) mq.BrokerStats                                        = (*mq.Broker).Stats
 	_ func(*mq.Broker) http.Handler                                          = (*mq.Broker).MetricsHandler
@@ -101,6 +105,10 @@ var contract = []any{
 	mq.BrokerConfig{
 		ID: 1, DataDir: "d", Listen: "l:1", Advertise: "a:1", TLS: &tls.Config{}, DisableAutoCreate: true, DefaultPartitions: 1,
 		MaxMemory: 1, MaxInFlightBytes: 1, MinFreeBytes: 1, RetentionInterval: 1, CloseTimeout: 1, Logger: slog.Default(),
+		Cluster: mq.ClusterConfig{Listen: "l:1"},
+	},
+	mq.ClusterConfig{
+		Listen: "l:1", Advertise: "a:1", Seeds: []string{"s:1"}, Bootstrap: true, Network: mq.NewNetwork(), Faults: network.NewFaults(1),
 	},
 	mq.ClientConfig{Brokers: []string{"a:1"}, Timeout: 1, MaxRetries: 1, TLS: &tls.Config{}, Logger: slog.Default()},
 	mq.ProducerConfig{

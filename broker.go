@@ -61,10 +61,8 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
 			err = errors.Join(fmt.Errorf("mq: open broker: %w", err), b.Close())
 		}
 	}()
-	if cfg.Listen != "" {
-		if b.listener, err = transport.Listen(ctx, cfg.Listen); err != nil {
-			return nil, err
-		}
+	if b.listener, err = b.listen(ctx); err != nil {
+		return nil, err
 	}
 	if b.node, err = cluster.Open(ctx, cfg.cluster(b.advertised())); err != nil {
 		return nil, err
@@ -73,7 +71,7 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
 		cfg.Logger.Warn("broker keeps everything in memory: records are lost when it closes")
 	}
 	b.metrics = newMetrics(b)
-	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Logger: cfg.Logger})
+	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Dial: b.dial, Logger: cfg.Logger})
 	if b.listener != nil {
 		if b.server, err = transport.Serve(b.node, transport.ServerConfig{
 			Listener: b.listener, TLS: cfg.TLS,
@@ -93,6 +91,8 @@ func (c BrokerConfig) cluster(addr string) cluster.Config {
 		DisableAutoCreate: c.DisableAutoCreate, DefaultPartitions: int32(c.DefaultPartitions),
 		MaxMemory: c.MaxMemory, InFlightBytes: c.MaxInFlightBytes, MinFreeBytes: c.MinFreeBytes,
 		RetentionInterval: c.RetentionInterval,
+		Network:           c.Cluster.Network, Faults: c.Cluster.Faults,
+		PeerListen: c.Cluster.Listen, PeerAddr: c.Cluster.Advertise, Seeds: c.Cluster.Seeds, Bootstrap: c.Cluster.Bootstrap,
 	}
 }
 
@@ -113,13 +113,20 @@ func (b *Broker) WaitReady(ctx context.Context) error {
 	return b.node.WaitReady(ctx)
 }
 
-// Addr is the address that gRPC is served on, "" without a listener.
+// Addr is the address that gRPC is served on, "" without Listen.
 func (b *Broker) Addr() string {
-	if b.listener == nil {
+	if b.cfg.Listen == "" || b.listener == nil {
 		return ""
 	}
 	return b.listener.Addr().String()
 }
+
+// PeerAddr is the address at which other brokers reach this one.
+func (b *Broker) PeerAddr() string { return b.node.PeerAddr() }
+
+// DirectoryID names the broker's data for good: one that comes back without its
+// data has another. Rules of network.Faults go by it.
+func (b *Broker) DirectoryID() string { return b.node.DirectoryID() }
 
 // Durable reports whether an acknowledged record survives a power cut: true
 // with a DataDir.

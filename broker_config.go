@@ -32,6 +32,9 @@ type BrokerConfig struct {
 	// Kafka: advertised.listeners.
 	Advertise string `yaml:"advertise"`
 
+	// Cluster says how the broker finds others. Default: it stays alone.
+	Cluster ClusterConfig `yaml:"cluster"`
+
 	// TLS, when set, is demanded of every connection. Default nil, plain text.
 	TLS *tls.Config `yaml:"-"`
 
@@ -96,6 +99,7 @@ func (c BrokerConfig) withDefaults() BrokerConfig {
 	if c.CloseTimeout == 0 {
 		c.CloseTimeout = 10 * time.Second
 	}
+	c.Cluster = c.Cluster.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -112,6 +116,7 @@ func (c BrokerConfig) validate() error {
 			faults = append(faults, fmt.Errorf("%s: %q is not host:port", key, addr))
 		}
 	}
+	faults = append(faults, c.Cluster.faults()...)
 	if c.Advertise != "" && c.Listen == "" {
 		faults = append(faults, errors.New("advertise: needs listen"))
 	}

@@ -174,3 +174,9 @@ func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, 
 }
 
 func newClusterID() string { return uuid.NewString() }
+
+// PeerAddr is where other brokers reach this one.
+func (n *Node) PeerAddr() string { return n.link.Self().Addr }
+
+// DirectoryID names the broker's data directory.
+func (n *Node) DirectoryID() string { return n.dir.Meta().DirectoryID.String() }

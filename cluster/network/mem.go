@@ -31,7 +31,7 @@ func (m *Mem) Listen(_ context.Context, addr string) (net.Listener, error) {
 	}
 	for addr == "" {
 		m.mu.names++
-		addr = fmt.Sprintf("mem-%d", m.mu.names)
+		addr = fmt.Sprintf("mem:%d", m.mu.names) // as host and port
 		if m.mu.listeners[addr] != nil {
 			addr = ""
 		}
