@@ -139,15 +139,13 @@ func sendFile(ctx context.Context, e mq.Endpoint, r io.Reader) (_ int, err error
 		return 0, err
 	}
 	defer closing(producer, &err)
-	var sent tally
-	if err := sendLines(ctx, producer, r, &sent); err != nil {
-		return 0, err
-	}
+	sent := newTally()
+	readErr := sendAll(ctx, producer, r, plainLines(mq.ProducerConfig{}), sent)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
 	_ = producer.Flush(ctx) // the tally has its error, with the line
-	return sent.ok, sent.err()
+	return sent.ok, sent.outcome(demoTopic, readErr, false)
 }
 
 // compareFile reads the topic up to offset end and reports whether its records

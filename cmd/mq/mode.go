@@ -21,7 +21,7 @@ func (p *program) runMode(ctx context.Context, mode string) error {
 		if f.Producer.Topic == "" {
 			return usage(fmt.Errorf("--mode producer needs a --config with producer.topic"))
 		}
-		return p.produce(ctx, f.Client, f.Producer)
+		return p.produce(ctx, f.Client, plainLines(f.Producer))
 	case "consumer":
 		if len(f.Consumer.Topics) == 0 {
 			return usage(fmt.Errorf("--mode consumer needs a --config with consumer.topic"))

@@ -1,150 +1,191 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/raftmq/mq"
-	"github.com/raftmq/mq/cmd/mq/internal/lines"
+	"github.com/raftmq/mq/cmd/mq/internal/csv"
+	"github.com/raftmq/mq/cmd/mq/internal/format"
+	"github.com/raftmq/mq/cmd/mq/internal/jsonl"
 )
 
+// produceFlags are the flags of produce that are not the producer's own.
+type produceFlags struct {
+	input, format string
+	columns       []string
+	key, null     string
+	headers       []string
+	partition     int32
+	rate          int
+	quiet         bool
+}
+
 func newProduce(p *program) *cobra.Command {
+	var flags produceFlags
 	var acks mq.Acks
 	var codec mq.Compression
-	var partition int32
 	cmd := &cobra.Command{
-		Use:   "produce TOPIC",
-		Short: "Send each line of stdin as a record",
-		Long: `Send each line of stdin, without its newline, as the value of a record, until
-stdin ends; then wait until all are acknowledged. Nothing else is changed:
-empty lines are empty records and a carriage return is part of the value.
+		Use:   "produce TOPIC [FILE...]",
+		Short: "Send lines, files or records in other forms",
+		Long: `Send the records of stdin or of files, then wait until all are acknowledged.
 
-A broker that restarts meanwhile is waited for, up to two minutes per record.`,
-		Args: exactArgs("TOPIC"),
+--input lines   each line, without its newline, is a value (the default)
+        json    JSON lines, as mq consume writes them: key, value, headers, partition,
+                timestamp; key_b64 and value_b64 where text can't say it
+        csv     columns key, value, partition, timestamp, header.NAME and - (nothing),
+                named by the first row or by --columns
+        raw     each file is one value
+
+--format reads what mq consume --format prints. Headers want their number before
+them; keys and values their length before them or text behind them:
+  '%k\t%v\n'                                     a key and a value per line
+  '%p %d %K %V %H %k%v%h{%K %V %k%v}\n'          everything, whatever bytes it is
+
+A record goes to the partition that its input tells, else to that of its key,
+else to any. A broker that restarts meanwhile is waited for, up to two minutes
+per record. The first ctrl-C sends what was read and ends, the second just ends.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return exactArgs("TOPIC")(cmd, args)
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := p.load()
 			if err != nil {
 				return err
 			}
-			cfg := f.Producer
-			cfg.Topic = args[0]
-			if cmd.Flags().Changed("acks") {
-				cfg.Acks = acks
+			set := cmd.Flags().Changed
+			opt := produceOptions{cfg: f.Producer, rate: flags.rate, quiet: flags.quiet}
+			opt.cfg.Topic = args[0]
+			if set("acks") {
+				opt.cfg.Acks = acks
 			}
-			if cmd.Flags().Changed("compression") {
-				cfg.Compression = codec
+			if set("compression") {
+				opt.cfg.Compression = codec
 			}
-			if cmd.Flags().Changed("partition") {
-				cfg.Partitioner = mq.FixedPartition(partition)
+			if opt.in, err = flags.newInput(set, args[1:]); err != nil {
+				return usage(err)
 			}
-			return p.produce(cmd.Context(), f.Client, cfg)
+			if opt.edit, err = flags.editor(set); err != nil {
+				return usage(err)
+			}
+			switch {
+			case !set("partition"):
+				opt.cfg.Partitioner = ownPartition{opt.cfg.Partitioner}
+			case flags.partition >= 0:
+				opt.cfg.Partitioner = mq.FixedPartition(flags.partition)
+			default:
+				opt.cfg.Partitioner = nil
+			}
+			return p.produce(cmd.Context(), f.Client, opt)
 		},
 	}
-	cmd.Flags().Int32VarP(&partition, "partition", "p", 0, "send everything to this partition")
-	cmd.Flags().TextVar(&acks, "acks", mq.AcksAll, "when a record counts as sent: all, leader or none")
-	cmd.Flags().TextVarP(&codec, "compression", "z", mq.CompressionNone, "none, gzip, snappy, lz4 or zstd")
+	fs := cmd.Flags()
+	fs.StringVarP(&flags.input, "input", "i", "lines", "what the input is: lines, json, csv or raw")
+	fs.StringVarP(&flags.format, "format", "f", "", "`pattern` of each record in the input")
+	fs.StringSliceVar(&flags.columns, "columns", nil, "names of the columns of CSV that has no row for them")
+	fs.StringVarP(&flags.key, "key", "k", "", "`key` of records that have none")
+	fs.StringArrayVarP(&flags.headers, "header", "H", nil, "`name=value` to add to each record's headers; may be repeated")
+	fs.StringVar(&flags.null, "null", "", "`text` that stands for null as a key or value; '' makes empty ones null")
+	fs.Int32VarP(&flags.partition, "partition", "p", 0, "send everything to this partition; -1: whatever the input says, to that of the key")
+	fs.IntVar(&flags.rate, "rate", 0, "send no more than so many records per second")
+	fs.BoolVarP(&flags.quiet, "quiet", "q", false, "no progress and no summary, only errors")
+	fs.TextVar(&acks, "acks", mq.AcksAll, "when a record counts as sent: all, leader or none")
+	fs.TextVarP(&codec, "compression", "z", mq.CompressionNone, "none, gzip, snappy, lz4 or zstd")
 	return cmd
 }
 
-// produce sends the lines of p.in. When ctx ends it stops reading, and what
-// was read is still sent.
-func (p *program) produce(ctx context.Context, client mq.ClientConfig, cfg mq.ProducerConfig) (err error) {
-	c, err := p.dial(ctx, client)
-	if err != nil {
-		return err
+// newInput returns the input that the flags describe.
+func (f *produceFlags) newInput(set func(flag string) bool, files []string) (*input, error) {
+	if len(files) == 0 {
+		files = []string{"-"}
 	}
-	defer closing(c, &err)
-	producer, err := mq.NewProducer(c, cfg)
-	if err != nil {
-		return err
-	}
-	defer closing(producer, &err)
-
-	var sent tally
-	read := make(chan error, 1)
-	go func() { read <- sendLines(ctx, producer, p.in, &sent) }() // ends with the input, or stays in Read until the process ends
-	var readErr error
-	select {
-	case readErr = <-read:
-	case <-ctx.Done():
-		if !isTerminal(p.in) {
-			readErr = &exitError{exitInterrupted, errors.New("interrupted: the rest of the input was not read")}
+	in := &input{files: files, unit: "record"}
+	switch {
+	case set("format") && set("input"):
+		return nil, errors.New("--format and --input can't both say what the input is")
+	case set("columns") && f.input != "csv":
+		return nil, errors.New("--columns is for --input csv")
+	case set("null") && f.input == "json":
+		return nil, errors.New("--null is not for --input json, where null is null")
+	case set("format"):
+		pattern, err := format.ParseReader(f.format)
+		if err != nil {
+			return nil, err
 		}
+		in.read = pattern.Read
+		return in, nil
 	}
-	// Every record ends within its delivery deadline, so this does too.
-	flushErr := producer.Flush(context.WithoutCancel(ctx))
-	if err := sent.err(); err != nil {
-		return err
+	switch f.input {
+	case "lines":
+		in.read, in.unit = readLines, "line"
+	case "json":
+		in.read = jsonl.Read
+	case "raw":
+		in.read = readRaw
+	case "csv":
+		var cols csv.Columns
+		if f.columns != nil {
+			var err error
+			if cols, err = csv.ParseColumns(f.columns); err != nil {
+				return nil, fmt.Errorf("--columns: %w", err)
+			}
+		}
+		in.read = csvReader(cols)
+	default:
+		return nil, fmt.Errorf("no --input %s; there are lines, json, csv and raw", f.input)
 	}
-	if readErr == nil {
-		readErr = flushErr
-	}
-	return readErr
+	return in, nil
 }
 
-// sendLines hands every line over. An error of one record does not keep the
-// others from being sent; any other error ends it.
-func sendLines(ctx context.Context, producer *mq.Producer, r io.Reader, sent *tally) error {
-	next := 1
-	for line, err := range lines.Read(r) {
-		if err != nil {
-			return fmt.Errorf("reading the input: %w", err)
+// editor returns what the flags do to each record before it is sent.
+func (f *produceFlags) editor(set func(flag string) bool) (func(*mq.Record), error) {
+	var headers []mq.Header
+	for _, h := range f.headers {
+		key, value, ok := strings.Cut(h, "=")
+		if !ok {
+			return nil, fmt.Errorf("--header %s: want name=value", h)
 		}
-		if ctx.Err() != nil || sent.hopeless() {
+		headers = append(headers, mq.Header{Key: key, Value: []byte(value)})
+	}
+	if f.rate < 0 {
+		return nil, fmt.Errorf("--rate %d is negative", f.rate)
+	}
+	hasKey, hasNull := set("key"), set("null")
+	unless := func(b []byte) []byte {
+		if hasNull && string(b) == f.null {
 			return nil
 		}
-		number := next
-		// What was read is sent even if ctx ends.
-		producer.SendAsync(context.WithoutCancel(ctx), &mq.Record{Value: line}, func(_ *mq.Record, err error) { sent.done(number, err) })
-		next++
+		return b
 	}
-	return nil
+	return func(r *mq.Record) {
+		r.Topic = "" // it was that of where the record comes from
+		r.Key, r.Value = unless(r.Key), unless(r.Value)
+		for i := range r.Headers {
+			r.Headers[i].Value = unless(r.Headers[i].Value)
+		}
+		if hasKey && r.Key == nil {
+			r.Key = []byte(f.key)
+		}
+		r.Headers = append(r.Headers, headers...)
+	}, nil
 }
 
-// tally counts what became of records. Its methods may be called from any goroutine.
-type tally struct {
-	mu         sync.Mutex
-	ok, failed int
-	first      error // and its line
-	line       int
-	stop       bool // an error that is not of one record alone
-}
+// ownPartition is the partition that a record came with, or else that of the
+// next partitioner.
+type ownPartition struct{ next mq.Partitioner }
 
-func (t *tally) done(line int, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err == nil {
-		t.ok++
-		return
+func (o ownPartition) Partition(r *mq.Record, n int) int {
+	if r.Partition >= 0 {
+		return int(r.Partition)
 	}
-	t.failed++
-	if t.first == nil {
-		t.first, t.line = err, line
+	if o.next == nil {
+		return mq.HashKeys().Partition(r, n)
 	}
-	t.stop = t.stop || !errors.Is(err, mq.ErrRecordTooLarge)
-}
-
-func (t *tally) hopeless() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.stop
-}
-
-// err tells what was not sent.
-func (t *tally) err() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failed == 0 {
-		return nil
-	}
-	err := fmt.Errorf("%d of %d records were not sent; the first is line %d: %w", t.failed, t.ok+t.failed, t.line, t.first)
-	if t.ok > 0 {
-		return &exitError{exitPartly, err}
-	}
-	return err
+	return o.next.Partition(r, n)
 }
