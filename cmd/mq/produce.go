@@ -87,7 +87,7 @@ per record. The first ctrl-C sends what was read and ends, the second just ends.
 	}
 	fs := cmd.Flags()
 	fs.StringVarP(&flags.input, "input", "i", "lines", "what the input is: lines, json, csv or raw")
-	fs.StringVarP(&flags.format, "format", "f", "", "`pattern` of each record in the input")
+	fs.StringVarP(&flags.format, "format", "f", "", "`pattern` of each record in the input, or json")
 	fs.StringSliceVar(&flags.columns, "columns", nil, "names of the columns of CSV that has no row for them")
 	fs.StringVarP(&flags.key, "key", "k", "", "`key` of records that have none")
 	fs.StringArrayVarP(&flags.headers, "header", "H", nil, "`name=value` to add to each record's headers; may be repeated")
@@ -106,14 +106,17 @@ func (f *produceFlags) newInput(set func(flag string) bool, files []string) (*in
 		files = []string{"-"}
 	}
 	in := &input{files: files, unit: "record"}
+	if f.format == "json" && !set("input") { // as consume calls it
+		f.input = "json"
+	}
 	switch {
 	case set("format") && set("input"):
 		return nil, errors.New("--format and --input can't both say what the input is")
 	case set("columns") && f.input != "csv":
 		return nil, errors.New("--columns is for --input csv")
 	case set("null") && f.input == "json":
-		return nil, errors.New("--null is not for --input json, where null is null")
-	case set("format"):
+		return nil, errors.New("--null is not for JSON, where null is null")
+	case set("format") && f.format != "json":
 		pattern, err := format.ParseReader(f.format)
 		if err != nil {
 			return nil, err
