@@ -11,6 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/lni/dragonboat/v4/config"
+
+	"github.com/raftmq/mq/cluster/network"
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
@@ -98,6 +102,52 @@ func formatted(version int, body string) []byte {
 		return fmt.Sprintf("mq data directory, format %d, crc32c %08x\n%s", version, sum, body)
 	}
 	return []byte(line(crc32.Checksum([]byte(line(0)), crc32.MakeTable(crc32.Castagnoli))))
+}
+
+// foreignRaft makes a directory of raft with the log that is raft's own.
+func foreignRaft(tb testing.TB, dir, clusterID string) {
+	tb.Helper()
+	takeRaftLogger()
+	id := uuid.NewString()
+	link, err := network.Attach(timeout(tb), &network.Mem{}, network.Config{
+		Self:    network.Identity{DirectoryID: id},
+		Resolve: func(string) (string, error) { return "", errors.ErrUnsupported },
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	host, err := newHost(config.NodeHostConfig{
+		NodeHostDir: dir, RaftAddress: id, RTTMillisecond: 10, DeploymentID: deploymentID(clusterID),
+		Expert: config.ExpertConfig{TransportFactory: link.Raft(), LogDB: config.GetTinyMemLogDBConfig()},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	host.Close()
+	if err := link.Close(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestARaftLogOfAnotherKindIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	foreignRaft(t, dir, "")
+	if err := opens(t, Config{Dir: dir}); !errors.Is(err, mqerr.ErrForeignDir) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a directory of raft: %v", err)
+	}
+	dir = filled(t, false)
+	d, err := storage.OpenDir(dir, nil, storage.Meta{BrokerID: 1})
+	if err == nil {
+		err = errors.Join(d.Close(), os.RemoveAll(d.Path(raftDir)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreignRaft(t, d.Path(raftDir), d.Meta().ClusterID)
+	if err := opens(t, Config{Dir: dir}); !errors.Is(err, mqerr.ErrForeignDir) || !strings.Contains(err.Error(), "logdb-0") {
+		t.Errorf("in a data directory: %v", err)
+	}
 }
 
 func TestADirectoryThatIsNoneOfOursIsRefused(t *testing.T) {
@@ -312,7 +362,11 @@ func TestADirectoryMovesToAnotherHost(t *testing.T) {
 	if err := os.Rename(filepath.Join(raft, host), filepath.Join(raft, "where-it-came-from")); err != nil {
 		t.Fatal(err)
 	}
-	n := openNode(t, Config{Dir: dir})
+	moved := filepath.Join(t.TempDir(), "mounted", "elsewhere")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(moved), 0o700), os.Rename(dir, moved)); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, Config{Dir: moved})
 	whole(t, n)
 	mustProduce(t, n, "b", 0, "here")
 }

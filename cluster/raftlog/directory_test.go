@@ -2,9 +2,11 @@ package raftlog_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/lni/dragonboat/v4"
@@ -13,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/raftmq/mq/cluster/raftlog"
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // holdDirectory makes a process hold the directory it names until its input ends.
@@ -57,9 +60,57 @@ func TestDirectoryOfAnotherLogStoreIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		nh.Close()
-		if _, err = dragonboat.NewNodeHost(directoryConfig(fs, "/data", stock)); err == nil {
-			t.Error("a directory changed its kind of log")
+		if _, err = dragonboat.NewNodeHost(directoryConfig(fs, "/data", stock)); err == nil || !strings.Contains(err.Error(), "type") {
+			t.Errorf("a directory changed its kind of log: %v", err)
 		}
+		if oursFirst {
+			continue
+		}
+		// The owner of a directory that may move takes the library's flag file away.
+		host, err := os.Hostname()
+		if err == nil {
+			err = fs.Remove(fs.PathJoin("/data", "dragonboat.ds"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = dragonboat.NewNodeHost(directoryConfig(fs, "/data", stock))
+		if !errors.Is(err, mqerr.ErrForeignDir) || !strings.Contains(err.Error(), host) {
+			t.Errorf("without the flag file: %v", err)
+		}
+	}
+}
+
+// No option has to stay as it was when the directory was made.
+func TestOptionsMayChangeFromOneOpeningToTheNext(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	next, kept := uint64(1), uint64(1)
+	for i, o := range []raftlog.Options{
+		{SegmentBytes: 64 << 10},
+		{SegmentBytes: 4 << 10, MemoryBudget: -1},
+		{SegmentBytes: 16 << 10, MaxBytes: 64 << 10},
+		{SegmentBytes: 1 << 20, FlushInterval: -1},
+		{SegmentBytes: 4 << 10, MaxBytes: 1},
+		{SegmentBytes: 64 << 10},
+	} {
+		o.FS = fs
+		l := open(t, o)
+		if i > 0 {
+			has(t, l, 1, kept, next-1, 1000)
+			has(t, l, 2, 1, uint64(i), 50)
+		}
+		save(t, l, update(2, uint64(i)+1, 1, 50))
+		for range 150 {
+			save(t, l, update(1, next, 1, 1000))
+			next++
+		}
+		kept = next - 20
+		if err := l.RemoveEntriesTo(1, 1, kept-1); err != nil {
+			t.Fatal(err)
+		}
+		has(t, l, 1, kept, next-1, 1000)
+		l.Close()
 	}
 }
 

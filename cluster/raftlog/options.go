@@ -2,7 +2,9 @@ package raftlog
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -126,12 +128,27 @@ func (f *Factory) Create(cfg config.NodeHostConfig, _ config.LogDBCallback, dirs
 	if len(dirs) == 0 || o.FS == nil {
 		return nil, errors.Join(mqerr.ErrInvalidConfig, errors.New("raftlog: no directory or file system"))
 	}
+	if err := refuseStock(o.FS, dirs[0]); err != nil {
+		return nil, err
+	}
 	l, err := Open(o.FS.PathJoin(dirs[0], "raftlog"), o)
 	if err != nil {
 		return nil, err
 	}
 	f.log.Store(l)
 	return l, nil
+}
+
+// refuseStock refuses a directory that the library's own store has its log in.
+// The library does so too, but only as long as its flag file is there.
+func refuseStock(fs vfs.FS, dir string) error {
+	stock := fs.PathJoin(dir, "logdb-0")
+	if _, err := fs.Stat(stock); err == nil {
+		return fmt.Errorf("raftlog: %s is a raft log of another kind: %w", stock, mqerr.ErrForeignDir)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("raftlog: %w", err)
+	}
+	return nil
 }
 
 // Log returns the log of the NodeHost, nil before there is one.
