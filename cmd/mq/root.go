@@ -52,7 +52,7 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
 	root.Flags().StringVarP(&mode, "mode", "m", "", "broker, producer or consumer, set up by --config")
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "YAML `file` with sections broker, producer, consumer")
 	root.PersistentFlags().StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
-	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newDemo(p), newVersion(p))
+	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newDoctor(p), newDemo(p), newVersion(p))
 	root.AddCommand(newMan())
 	return root
 }
