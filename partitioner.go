@@ -7,7 +7,8 @@ import (
 )
 
 // Partitioner chooses the partition of a record among n, which are numbered
-// from 0. It may be called concurrently and must not keep the record. A
+// from 0. It sees the record as it was handed to the producer, Partition included.
+// It may be called concurrently and must not keep the record. A
 // negative answer means that any will do: the producer then sticks to one
 // partition until its batch is on its way. An answer of n or more fails the
 // record with ErrUnknownTopicOrPartition.

@@ -97,9 +97,7 @@ Any other is a pattern: %t topic  %p partition  %o offset  %k key  %v value
 	cmd.Flags().StringVarP(&flags.format, "format", "f", defaultFormat, "json, or the `pattern` of each record")
 	cmd.Flags().StringVarP(&flags.group, "group", "g", "", "store offsets under this `name`, and go on from them")
 	cmd.Flags().Int32SliceVarP(&flags.partitions, "partitions", "p", nil, "read only these partitions, as in 0,2")
-	cmd.Flags().StringArrayVar(&flags.filter.keys, "filter-key", nil, "`regexp` that the key matches")
-	cmd.Flags().StringArrayVar(&flags.filter.values, "filter-value", nil, "`regexp` that the value matches")
-	cmd.Flags().StringArrayVar(&flags.filter.headers, "filter-header", nil, "`NAME[=REGEXP]` of a header")
+	flags.filter.add(cmd)
 	return cmd
 }
 

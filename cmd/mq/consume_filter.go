@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/raftmq/mq"
 )
 
@@ -26,7 +28,13 @@ type filterFlags struct {
 	keys, values, headers []string
 }
 
-func (f filterFlags) parse() (filter, error) {
+func (f *filterFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.keys, "filter-key", nil, "`regexp` that the key matches")
+	cmd.Flags().StringArrayVar(&f.values, "filter-value", nil, "`regexp` that the value matches")
+	cmd.Flags().StringArrayVar(&f.headers, "filter-header", nil, "`NAME[=REGEXP]` of a header")
+}
+
+func (f *filterFlags) parse() (filter, error) {
 	var all filter
 	add := func(flag, pattern string, holds func(*regexp.Regexp, *mq.Record) bool) error {
 		re, err := regexp.Compile(pattern)

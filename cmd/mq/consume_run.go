@@ -44,19 +44,33 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 		return err
 	}
 	defer closing(c, &err)
-	run := &consumption{p: p, admin: mq.NewAdmin(c), brokers: client.Brokers, opt: opt, missing: map[string]bool{}}
-	run.out = recordWriter{w: p.out, format: opt.format}
+	run := &consumption{
+		p: p, admin: mq.NewAdmin(c), brokers: client.Brokers, opt: opt,
+		out: &recordWriter{w: p.out, format: opt.format}, verb: "printed",
+	}
 	return run.run(ctx, c)
 }
 
-// consumption is one run of consume.
+// sink is where records go.
+type sink interface {
+	begin()            // a new Poll: what was handled is finished
+	skip(r *mq.Record) // not wanted
+	add(r *mq.Record) error
+	flush() error
+	handled() []*mq.Record // since begin: what went out or was skipped
+	count() int            // of all that went out
+}
+
+// consumption reads what its options say into a sink.
 type consumption struct {
 	p        *program
 	admin    *mq.Admin
 	brokers  []string
 	opt      consumeOptions
 	consumer *mq.Consumer
-	out      recordWriter
+	out      sink
+	verb     string // what out does to records
+	failed   bool   // out did
 
 	spans map[mq.TopicPartition]span // what to print of each; nil: everything
 	open  map[mq.TopicPartition]bool // those that are not at their end
@@ -65,8 +79,9 @@ type consumption struct {
 	missing map[string]bool // topics of which it was said that they don't exist
 }
 
-// run prints, and commits what it printed.
+// run reads, and commits what went out.
 func (c *consumption) run(ctx context.Context, e mq.Endpoint) error {
+	c.missing = map[string]bool{}
 	spans, err := c.plan(ctx)
 	if err != nil || c.done() {
 		return c.ended(ctx, err)
@@ -96,16 +111,16 @@ func (c *consumption) ended(ctx context.Context, err error) error {
 	switch cause := context.Cause(ctx); {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return nil // a reader that went away has all it wanted
-	case c.out.failed, cause == nil:
+	case c.failed, cause == nil:
 		return err
 	case errors.Is(cause, syscall.EPIPE), c.opt.follows():
 		return nil // it had to end some day
 	case errors.Is(cause, errTimeUp) && c.opt.limit > 0:
-		return &exitError{exitTimeout, fmt.Errorf("time is up: %d of %d records came in %v", c.out.printed, c.opt.limit, c.opt.time)}
+		return &exitError{exitTimeout, fmt.Errorf("time is up: %d of %d records came in %v", c.out.count(), c.opt.limit, c.opt.time)}
 	case errors.Is(cause, errTimeUp):
 		return &exitError{exitTimeout, fmt.Errorf("time is up: not all that was asked for came in %v", c.opt.time)}
 	}
-	return &exitError{exitInterrupted, errors.New("interrupted: not all that was asked for is printed")}
+	return &exitError{exitInterrupted, fmt.Errorf("interrupted: not all that was asked for is %s", c.verb)}
 }
 
 // done reports whether the range has an end and every partition is there.
@@ -185,13 +200,13 @@ func (c *consumption) closeRead(ctx context.Context) error {
 	return err
 }
 
-// print writes records until ctx ends, the limit is reached, or everything
+// print hands records out until ctx ends, the limit is reached, or everything
 // that has an end is there.
 func (c *consumption) print(ctx context.Context) error {
 	for !c.done() {
 		left := math.MaxInt
 		if c.opt.limit > 0 {
-			left = c.opt.limit - c.out.printed
+			left = c.opt.limit - c.out.count()
 		}
 		if left == 0 {
 			return nil
@@ -238,6 +253,7 @@ func (c *consumption) printAll(ctx context.Context, records []*mq.Record, left i
 			c.out.skip(r)
 		default:
 			if err := c.out.add(r); err != nil {
+				c.failed = true
 				return err
 			}
 			left--
@@ -251,6 +267,7 @@ func (c *consumption) printAll(ctx context.Context, records []*mq.Record, left i
 		}
 	}
 	if err := c.out.flush(); err != nil {
+		c.failed = true
 		return err
 	}
 	for tp, offset := range beyond { // the next Poll would finish these
@@ -271,5 +288,5 @@ func (c *consumption) commit(ctx context.Context, within time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
-	return c.consumer.Commit(ctx, c.out.handled...)
+	return c.consumer.Commit(ctx, c.out.handled()...)
 }

@@ -10,15 +10,15 @@ import (
 const flushBytes = 256 << 10
 
 // recordWriter prints records and knows which of them were written as a whole.
+// It is a sink.
 type recordWriter struct {
 	w      io.Writer
 	format printer
 
 	buf     []byte
 	entries []entry // records in buf
-	failed  bool    // the last write
 
-	handled []*mq.Record // written or skipped since begin, in order
+	done    []*mq.Record // written or skipped since begin, in order
 	printed int          // of all those written
 }
 
@@ -30,7 +30,10 @@ type entry struct {
 }
 
 // begin forgets what was handled.
-func (w *recordWriter) begin() { w.handled = w.handled[:0] }
+func (w *recordWriter) begin() { w.done = w.done[:0] }
+
+func (w *recordWriter) handled() []*mq.Record { return w.done }
+func (w *recordWriter) count() int            { return w.printed }
 
 // skip passes over a record, which is handled when those before it are.
 func (w *recordWriter) skip(r *mq.Record) {
@@ -58,11 +61,11 @@ func (w *recordWriter) flush() error {
 		if e.end > n {
 			break
 		}
-		w.handled = append(w.handled, e.record)
+		w.done = append(w.done, e.record)
 		if e.printed {
 			w.printed++
 		}
 	}
-	w.buf, w.entries, w.failed = w.buf[:0], w.entries[:0], err != nil
+	w.buf, w.entries = w.buf[:0], w.entries[:0]
 	return err
 }

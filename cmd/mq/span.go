@@ -16,6 +16,7 @@ type span struct {
 	tp       mq.TopicPartition
 	from, to int64 // to is math.MaxInt64 when there is no end
 	seek     int64 // from, or the offset nearest to it that is in the log
+	first    int64 // where the log starts
 }
 
 func (s span) empty() bool { return s.seek >= s.to }
@@ -72,7 +73,7 @@ func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []in
 		if err != nil {
 			return nil, err
 		}
-		s := span{tp: mq.TopicPartition{Topic: topic, Partition: n}, from: from, to: math.MaxInt64, seek: min(max(from, first), end)}
+		s := span{tp: mq.TopicPartition{Topic: topic, Partition: n}, from: from, to: math.MaxInt64, seek: min(max(from, first), end), first: first}
 		if r.HasTo {
 			to, err := place(r.To, from)
 			if err != nil {
