@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftmq/mq/cmd/mq/internal/progress"
@@ -18,17 +20,22 @@ type live struct {
 	quit chan struct{} // closed by stop
 	loop sync.WaitGroup
 	once sync.Once
+	note atomic.Pointer[string] // what the line begins with
 }
 
 // startLive starts the line if stderr is a terminal that can rewrite one and
 // nobody wants quiet.
 func (p *program) startLive(quiet bool, sample func() progress.Sample) *live {
 	l := &live{quit: make(chan struct{})}
+	l.say("")
 	if !quiet && columns(p.errOut) > 0 && os.Getenv("TERM") != "dumb" {
 		l.loop.Go(func() { l.run(p.errOut, sample) }) // ends with quit
 	}
 	return l
 }
+
+// say puts a note in front of the line.
+func (l *live) say(note string) { l.note.Store(&note) }
 
 // stop clears the line. It may be called more than once.
 func (l *live) stop() {
@@ -44,11 +51,8 @@ func (l *live) run(w io.Writer, sample func() progress.Sample) {
 	shown := 0
 	show := func(line string, width int) {
 		// A terminal that became narrower has wrapped what is shown.
-		up := ""
-		if rows := (shown - 1) / max(width, 1); shown > 0 && rows > 0 {
-			up = fmt.Sprintf("\x1b[%dA", rows)
-		}
-		fmt.Fprint(w, up+"\r\x1b[J"+line)
+		rows := max(shown-1, 0) / max(width, 1)
+		fmt.Fprint(w, "\r\x1b[K"+strings.Repeat("\x1b[A\x1b[K", rows)+line)
 		shown = len(line)
 	}
 	for {
@@ -62,7 +66,8 @@ func (l *live) run(w io.Writer, sample func() progress.Sample) {
 			meter.Add(sample())
 			// The last column stays free: writing there wraps some terminals.
 			width := columns(w)
-			show(meter.Line(width-1), width)
+			note := *l.note.Load()
+			show(note+meter.Line(width-1-len(note)), width)
 		}
 	}
 }

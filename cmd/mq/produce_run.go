@@ -55,7 +55,7 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 
 	typed := isTerminal(p.in) && opt.in.files[0] == "-"
 	if typed && !opt.quiet {
-		p.say("each line is a record of %s; ctrl-D ends", opt.cfg.Topic)
+		p.say("type a %s for %s, and so on; ctrl-D ends", opt.in.unit, opt.cfg.Topic)
 	}
 	began := time.Now()
 	sent := newTally()
@@ -70,6 +70,7 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 	case <-sent.broken:
 	case <-ctx.Done():
 		interrupted = !typed
+		live.say("finishing, ctrl-C again kills  ")
 	}
 	// Every record ends within its delivery deadline, so this does too. Close
 	// is for a record that was on its way into the buffer.
@@ -77,6 +78,9 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 	live.stop()
 	if err := sent.outcome(opt.cfg.Topic, readErr, interrupted); err != nil {
 		return err
+	}
+	if typed && ctx.Err() != nil {
+		fmt.Fprintln(p.errOut) // the terminal has written ^C
 	}
 	if flushErr == nil && !opt.quiet {
 		p.say("sent %s to %s in %v", sent, opt.cfg.Topic, time.Since(began).Round(time.Millisecond))

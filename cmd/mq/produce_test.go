@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,5 +112,51 @@ func send(t *testing.T, w *os.File, text string) {
 	t.Helper()
 	if _, err := w.WriteString(text); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An input that never ends does not hide that nothing of it can be sent.
+func TestHopelessProducerDoesNotWaitForItsInput(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	produce, stdin := startProduce(t, "--broker", broker.addr, "-p", "9")
+	send(t, stdin, "a\n")
+	code := exitOf(t, produce.Wait())
+	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitFailed || !strings.Contains(stderr, "the first is line 1: ") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+}
+
+func TestLineOfTenMegabytes(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	line := strings.Repeat("0123456789", 1_000_000) // no newline behind it
+	_, stderr, code := runMQ(t, line, "produce", "t", "--broker", broker.addr)
+	if code != exitFailed || !strings.Contains(stderr, "limit 1048576") || !strings.Contains(stderr, "mq topic alter t --set max.message.bytes=N, up to 16777216") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if _, stderr, code := runMQ(t, "", "topic", "alter", "t", "--set", "max.message.bytes=11000000", "--broker", broker.addr); code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	if _, stderr, code := runMQ(t, line, "produce", "t", "--broker", broker.addr); code != exitOK {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-o", ":end", "--broker", broker.addr); stdout != line+"\n" {
+		t.Errorf("%d bytes came back", len(stdout))
+	}
+}
+
+// Bytes that are no text go through lines unchanged.
+func TestBinaryLines(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	input := make([]byte, 1<<20)
+	rand.NewChaCha8([32]byte{}).Read(input)
+	input[len(input)-1] = '\n'
+	if _, stderr, code := runMQ(t, string(input), "produce", "t", "--broker", broker.addr); code != exitOK {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-o", ":end", "--broker", broker.addr); stdout != string(input) {
+		t.Errorf("%d bytes came back, not the %d that were sent", len(stdout), len(input))
 	}
 }
