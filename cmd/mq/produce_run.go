@@ -52,6 +52,9 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 		return err
 	}
 	defer closing(producer, &err)
+	if err := checkPartition(ctx, mq.NewAdmin(c), opt.cfg); err != nil {
+		return err
+	}
 
 	typed := isTerminal(p.in) && opt.in.files[0] == "-"
 	if typed && !opt.quiet {
