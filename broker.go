@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/raftmq/mq/cluster"
 	"github.com/raftmq/mq/internal/mqerr"
@@ -160,6 +161,9 @@ func (b *Broker) watch() {
 	}
 }
 
+// handOverTime bounds what a broker that is closed waits for others to lead.
+const handOverTime = 2 * time.Second
+
 func (b *Broker) shutdown(ctx context.Context) error {
 	b.stopping.Lock()
 	defer b.stopping.Unlock()
@@ -167,6 +171,11 @@ func (b *Broker) shutdown(ctx context.Context) error {
 		return b.closeError()
 	}
 	var errs []error
+	if b.node != nil {
+		give, cancel := context.WithTimeout(ctx, handOverTime)
+		_ = b.node.HandOver(give) // if it can't, the others elect somebody
+		cancel()
+	}
 	if b.server != nil {
 		errs = append(errs, b.server.Shutdown(ctx))
 	} else if b.listener != nil {

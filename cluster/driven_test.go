@@ -45,6 +45,7 @@ func drive(tb testing.TB, s *storage.Store, shard uint64, app func(*replica) app
 	n.snapshots.init()
 	n.upkeep.init()
 	r := &replica{node: n, id: storage.ReplicaID{Shard: shard, Replica: 1}, name: "driven"}
+	r.shard.Store(&shardRecord{Shard: shard, Replicas: []replicaRecord{{Broker: 1, Replica: 1}}})
 	r.machine = &machine{r: r}
 	r.machine.app = app(r)
 	index, err := r.machine.app.open()

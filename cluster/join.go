@@ -172,12 +172,18 @@ func (n *Node) openMetadata(replicaID uint64, fresh bool) error {
 
 // metaChanged is called by the metadata when it has changed, or was opened.
 func (n *Node) metaChanged() {
-	s := n.meta.state.Load()
-	if r := n.replica(metaShard); r != nil && s.meta.replica(r.id.Replica) >= 0 {
-		r.shard.Store(&s.meta)
+	if r := n.replica(metaShard); r != nil {
+		n.placeMeta(r)
 	}
 	n.changed.broadcast()
 	n.reconcile.nudge()
+}
+
+// placeMeta tells the replica of the metadata what the metadata says of its shard.
+func (n *Node) placeMeta(r *replica) {
+	if s := n.meta.state.Load(); s.meta.replica(r.id.Replica) >= 0 {
+		r.shard.Store(&s.meta)
+	}
 }
 
 // joinRequest asks to be let into the cluster.

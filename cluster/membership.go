@@ -48,6 +48,7 @@ func (n *Node) membershipLoop() {
 		}
 		n.eachReplica(n.settle)
 		n.replenish()
+		n.balance()
 	}
 }
 

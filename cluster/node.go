@@ -56,6 +56,10 @@ type Node struct {
 		byShard map[uint64]*replica
 	}
 
+	lost     lost        // brokers that may be dead
+	mourning chan string // and what is to be looked at
+	stopping atomic.Bool // leaderships are being given away
+
 	leaders    leaderQueue // raft's listener only enqueues here
 	sweep      sweeper
 	upkeep     nudger
@@ -101,6 +105,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.snapshots.init()
 	n.sweep.init()
 	n.membership.init()
+	n.mourning = make(chan string, 16)
 	n.meta = &metadata{changed: n.metaChanged}
 	n.meta.state.Store(newMetaState())
 	defer func() {
@@ -121,6 +126,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.loops.Go(n.upkeepLoop)     //
 	n.loops.Go(n.snapshotLoop)   //
 	n.loops.Go(n.membershipLoop) //
+	n.loops.Go(n.mournLoop)      //
 	if err := n.enter(ctx); err != nil {
 		return nil, err
 	}
@@ -199,14 +205,16 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 	r.machine = &machine{r: r}
 	r.machine.app = app(r)
 
+	known := n.host.HasNodeInfo(s.Shard, mine)
+	if err := r.open(known); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if s.Shard == metaShard {
+		n.placeMeta(r)
+	}
 	n.replicas.Lock()
 	n.replicas.byShard[s.Shard] = r
 	n.replicas.Unlock()
-	known := n.host.HasNodeInfo(s.Shard, mine)
-	if err := r.open(known); err != nil {
-		n.forget(r)
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
 	start, err := n.howToStart(r, known)
 	if err == nil {
 		err = noPanic(func() error {
@@ -225,6 +233,7 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 		n.forget(r)
 		return nil, fmt.Errorf("%s: raft: %w", name, err)
 	}
+	r.fresh.Store(!known && !start.join)
 	n.sweep.note(r) // which makes a lone voter campaign until it leads
 	return r, nil
 }

@@ -55,7 +55,7 @@ func (n *Node) attach(ctx context.Context) (err error) {
 		Listen:  n.cfg.PeerListen,
 		Resolve: n.resolve,
 		Handlers: network.Handlers{
-			Call: n.serveCall, Admit: n.admit,
+			Call: n.serveCall, Admit: n.admit, OnBroken: n.peerLost,
 			OnRefused: func(dirID string, err error) {
 				n.log.Error("another broker refuses this one", "directory", dirID, "error", err)
 			},
@@ -84,6 +84,7 @@ func (n *Node) admit(peer network.Identity) error {
 		return errOtherDirectory(b, peer.DirectoryID)
 	}
 	n.peers.put(peer.DirectoryID, peer.Addr)
+	n.lost.set(peer.DirectoryID, false)
 	return nil
 }
 
@@ -147,24 +148,27 @@ func decodeAnswer[A any](b []byte) (*A, error) {
 
 // campaign makes a replica of this broker stand for election now instead of
 // after a randomised election timeout: the message a leader sends to the one it
-// hands leadership to (raft thesis 3.10), sent by the replica to itself. Only a
-// lone voter may use it; among several it would disturb a healthy leader.
+// hands leadership to (raft thesis 3.10), sent by the replica to itself. It is
+// for shards that have no leader: it would take leadership from a healthy one.
 func (n *Node) campaign(shard, replica uint64) {
 	n.link.Deliver(raftpb.Message{Type: raftpb.TimeoutNow, ShardID: shard, To: replica, From: replica})
 }
 
 // statusRequest asks how far replicas are.
 type statusRequest struct {
-	Shards []uint64 `json:"shards"`
+	Shards []uint64 `json:"shards,omitempty"`
+	Lost   string   `json:"lost,omitempty"` // directory id of a broker that may be dead
 }
 
 // statusAnswer has the applied index of each shard that the broker has.
 type statusAnswer struct {
-	Applied map[uint64]uint64 `json:"applied"`
+	Applied  map[uint64]uint64 `json:"applied,omitempty"`
+	Lost     bool              `json:"lost,omitempty"`
+	Stopping bool              `json:"stopping,omitempty"` // it gives its leaderships away
 }
 
 func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
-	a := &statusAnswer{Applied: make(map[uint64]uint64)}
+	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load()}
 	for _, shard := range q.Shards {
 		if r := n.replica(shard); r != nil {
 			a.Applied[shard] = r.index.Load()

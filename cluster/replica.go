@@ -39,7 +39,11 @@ type replica struct {
 	index    atomic.Uint64 // newest index applied
 	unsaved  atomic.Int64  // bytes applied since the last raft snapshot
 	savedAt  atomic.Int64  // when, ms
-	failedAt atomic.Int64  // when the last try at one failed, ms
+	ledSince atomic.Int64  // when it began to lead, ms
+	fresh    atomic.Bool   // started for the first time, nobody has led it yet
+
+	standAgain time.Time    // of the sweep loop: when a fresh shard's first election has failed
+	failedAt   atomic.Int64 // when the last try at one failed, ms
 }
 
 // leadership is what this replica knows of its shard's leader. self is true on
@@ -151,9 +155,13 @@ func (r *replica) leaderUpdated(leader, term uint64) {
 	now := &leadership{leader: leader, term: term, self: leader == r.id.Replica}
 	if old = r.lead.Swap(now); old != nil && old.serving {
 		r.node.stats.leaderChanges.Add(1)
-		r.node.changed.broadcast()
+	}
+	r.node.changed.broadcast()
+	if leader != 0 {
+		r.fresh.Store(false)
 	}
 	if now.self {
+		r.ledSince.Store(r.node.now().UnixMilli())
 		r.beginEpoch(now.term)
 		r.node.sweep.note(r)
 	}
@@ -285,6 +293,9 @@ func beforeLog(err error) error {
 	return fmt.Errorf("%w: raft: %w", mqerr.ErrLeaderNotAvailable, err)
 }
 
+// freshElection is how long the first election of a shard may take.
+const freshElection = 200 * time.Millisecond
+
 // visit is one look of the sweep loop: answer proposals that raft gave up,
 // campaign, propose a lost barrier again. again asks for another visit.
 func (r *replica) visit() (again, leaderless bool) {
@@ -315,6 +326,13 @@ func (r *replica) visit() (again, leaderless bool) {
 		return !r.pend.empty(), false
 	case leaderless && r.lone():
 		r.node.campaign(r.id.Shard, r.id.Replica)
+		return true, true
+	case leaderless && r.fresh.Load() && r.firstToLead():
+		// The others may be starting still, or far away.
+		if now.After(r.standAgain) {
+			r.standAgain = now.Add(freshElection)
+			r.node.campaign(r.id.Shard, r.id.Replica)
+		}
 		return true, true
 	case l != nil && l.self && !l.serving:
 		r.beginEpoch(l.term)

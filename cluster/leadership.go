@@ -1,0 +1,241 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/raftmq/mq/internal/backoff"
+)
+
+// Who leads what. Raft elects whoever is quickest; here leaders are spread evenly,
+// handed over before a broker stops, and replaced early when its broker dies.
+
+const (
+	// balanceAfter is how long a broker leads a shard before it looks for the
+	// one that should: there is no hurry, and no use in doing it twice.
+	balanceAfter = 10 * time.Second
+	// transfersAtOnce bounds the leaders that a broker gives away in one look.
+	// Kafka: leader.imbalance.check.interval.seconds does all at once.
+	transfersAtOnce = 8
+	askPeers        = 500 * time.Millisecond
+)
+
+// leaders gives the replicas that may lead a shard in the order of preference.
+// Shards are numbered in sequence, so each broker comes first equally often.
+func (s shardRecord) leaders() []replicaRecord {
+	may := slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return r.Joining || r.Leaving })
+	slices.SortFunc(may, func(a, b replicaRecord) int { return int(a.Broker) - int(b.Broker) })
+	if len(may) == 0 {
+		return nil
+	}
+	first := int(s.Shard % uint64(len(may)))
+	return append(may[first:len(may):len(may)], may[:first]...)
+}
+
+// firstToLead reports that this replica should lead the shard if nobody does.
+func (r *replica) firstToLead() bool {
+	may := r.shard.Load().leaders()
+	return len(may) > 0 && may[0].Replica == r.id.Replica
+}
+
+// askAll asks other brokers how far they are with shards and whether they have
+// lost a broker, all at once. Those that do not answer soon are not in the answer.
+func (n *Node) askAll(ctx context.Context, q statusRequest) map[int32]*statusAnswer {
+	ctx, cancel := context.WithTimeout(ctx, askPeers)
+	defer cancel()
+	var (
+		mu      sync.Mutex
+		answers = make(map[int32]*statusAnswer)
+		all     sync.WaitGroup
+	)
+	for id, b := range n.meta.state.Load().brokers {
+		if id == n.cfg.BrokerID || b.DirID == q.Lost {
+			continue
+		}
+		all.Go(func() {
+			if a, err := call[statusAnswer](ctx, n.link, b.DirID, callStatus, q); err == nil {
+				mu.Lock()
+				answers[id] = a
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	return answers
+}
+
+// led gives the replicas that lead their shard and could hand that over.
+func (n *Node) led() (led []*replica) {
+	n.eachReplica(func(r *replica) {
+		if l := r.lead.Load(); l != nil && l.self && len(r.shard.Load().leaders()) > 1 {
+			led = append(led, r)
+		}
+	})
+	return led
+}
+
+// transfer hands shards over, each to the first broker that would take it: one
+// that answers, has what is committed, and is good enough for choose. It returns
+// those that raft was asked for.
+func (n *Node) transfer(ctx context.Context, led []*replica, choose func(*replica, replicaRecord) bool) (asked []*replica) {
+	if len(led) == 0 {
+		return nil
+	}
+	q := statusRequest{}
+	for _, r := range led {
+		q.Shards = append(q.Shards, r.id.Shard)
+	}
+	answers := n.askAll(ctx, q)
+	for _, r := range led {
+		index := r.index.Load()
+		for _, to := range r.shard.Load().leaders() {
+			if to.Replica == r.id.Replica || !choose(r, to) {
+				continue
+			}
+			a := answers[to.Broker]
+			if a == nil || a.Stopping || a.Applied[r.id.Shard]+closeEnough < index {
+				continue
+			}
+			if n.host.RequestLeaderTransfer(r.id.Shard, to.Replica) == nil {
+				asked = append(asked, r)
+				break
+			}
+		}
+	}
+	return asked
+}
+
+// HandOver gives the leadership of everything away, so that nothing waits for an
+// election when the broker is closed. It returns when nothing is led here that
+// somebody else could lead, or ctx ends. The broker takes no leadership back on
+// purpose; close it next.
+func (n *Node) HandOver(ctx context.Context) error {
+	n.stopping.Store(true)
+	if n.metaRep.Load() == nil {
+		return nil
+	}
+	asked := n.transfer(ctx, n.led(), func(*replica, replicaRecord) bool { return true })
+	for _, r := range asked {
+		for {
+			changed := n.changed.wait()
+			if l := r.lead.Load(); l == nil || !l.self || r.stopped.Load() {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-n.failed.c:
+				return n.failed.err
+			}
+		}
+	}
+	return nil
+}
+
+// balance hands shards to the brokers that come first for them.
+func (n *Node) balance() {
+	if n.stopping.Load() {
+		return
+	}
+	since := n.now().Add(-balanceAfter).UnixMilli()
+	led := slices.DeleteFunc(n.led(), func(r *replica) bool {
+		_, err := r.epochServed()
+		return err != nil || r.firstToLead() || r.ledSince.Load() > since || !r.shard.Load().settled()
+	})
+	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
+	defer cancel()
+	n.transfer(ctx, led[:min(len(led), transfersAtOnce)], func(r *replica, to replicaRecord) bool {
+		return r.shard.Load().leaders()[0].Replica == to.Replica
+	})
+}
+
+// lost notes which brokers this one has lost the connection with.
+type lost struct {
+	mu sync.Mutex
+	at map[string]bool
+}
+
+func (l *lost) set(dirID string, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.at == nil {
+		l.at = make(map[string]bool)
+	}
+	if is {
+		l.at[dirID] = true
+	} else {
+		delete(l.at, dirID)
+	}
+}
+
+func (l *lost) has(dirID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at[dirID]
+}
+
+// peerLost is told that the connection with a broker broke: it may have died. It
+// must not block.
+func (n *Node) peerLost(dirID string) {
+	n.lost.set(dirID, true)
+	select {
+	case n.mourning <- dirID:
+	default: // elections time out by themselves
+	}
+}
+
+// mournLoop replaces the leaders on brokers that died, without waiting for
+// elections to time out.
+func (n *Node) mournLoop() {
+	for {
+		select {
+		case <-n.closing.Done():
+			return
+		case dirID := <-n.mourning:
+			n.succeed(dirID)
+		}
+	}
+}
+
+// succeed stands for election where the lost broker led and this one is next in
+// line. A broken connection is no proof, and an election takes leadership from
+// whoever has it: most brokers have to have lost it.
+func (n *Node) succeed(dirID string) {
+	s := n.meta.state.Load()
+	dead, ok := s.byDir(dirID)
+	if !ok || n.stopping.Load() {
+		return
+	}
+	const looks = 5 // the others may hear of it a little later
+	for look := range looks {
+		agree := 1
+		for _, a := range n.askAll(n.closing, statusRequest{Lost: dirID}) {
+			if a.Lost {
+				agree++
+			}
+		}
+		if !n.lost.has(dirID) {
+			return // it is back
+		}
+		if 2*agree > len(s.brokers) {
+			break
+		}
+		if look == looks-1 || backoff.Sleep(n.closing, mournBackoff.Delay(look+1)) != nil {
+			return
+		}
+	}
+	n.eachReplica(func(r *replica) {
+		if n.leaderOf(r) != dead.ID {
+			return
+		}
+		may := slices.DeleteFunc(r.shard.Load().leaders(), func(o replicaRecord) bool { return o.Broker == dead.ID })
+		if len(may) > 0 && may[0].Replica == r.id.Replica {
+			n.campaign(r.id.Shard, r.id.Replica)
+		}
+	})
+}
+
+var mournBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}

@@ -1,0 +1,150 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/raftmq/mq/internal/api"
+)
+
+// ledBy counts the partitions of a topic that each broker leads.
+func (c *several) ledBy(topic string, partitions int32) map[int32]int {
+	c.tb.Helper()
+	led := map[int32]int{}
+	for p := range partitions {
+		led[c.leader(topic, p).cfg.BrokerID]++
+	}
+	return led
+}
+
+func (c *several) create(topic string, partitions int32) {
+	c.tb.Helper()
+	for _, n := range c.nodes {
+		if n.closing.Err() == nil {
+			if _, err := n.CreateTopic(timeout(c.tb), &api.CreateTopicRequest{Name: topic, Partitions: partitions}); err != nil {
+				c.tb.Fatal(err)
+			}
+			return
+		}
+	}
+}
+
+func TestLeadersOfANewTopicAreSpread(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 9)
+	if led := c.ledBy("t", 9); led[1] != 3 || led[2] != 3 || led[3] != 3 {
+		t.Errorf("the brokers lead %v", led)
+	}
+}
+
+func TestABrokerHandsOverBeforeItStops(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 6)
+	leaves := c.leader("t", 0)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := leaves.HandOver(ctx); err != nil {
+		t.Fatal(err)
+	}
+	leaves.eachReplica(func(r *replica) {
+		if l := r.lead.Load(); l != nil && l.self {
+			t.Errorf("it leads %s still", r.name)
+		}
+	})
+	if err := leaves.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(6) {
+		c.put("t", p, "x")
+	}
+}
+
+func TestLeadersGoBackWhenABrokerReturns(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 6)
+	if err := c.nodes[1].Close(); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(6) {
+		c.put("t", p, "x")
+	}
+	c.open(1)
+	c.ready()
+	waitFor(t, "the leaders to be spread again", func() bool {
+		for _, n := range c.nodes {
+			n.eachReplica(func(r *replica) { r.ledSince.Store(0) }) // long ago
+			n.membership.nudge()
+		}
+		led := c.ledBy("t", 6)
+		return led[1] == 2 && led[2] == 2 && led[3] == 2
+	})
+}
+
+// A broken connection alone takes leadership from nobody.
+func TestALeaderThatOneBrokerLostStays(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 1)
+	leader := c.leader("t", 0)
+	for id, n := range c.nodes {
+		if n != leader {
+			n.lost.set(leader.DirectoryID(), true)
+			n.succeed(leader.DirectoryID()) // the other has not lost it
+			if again := c.leader("t", 0); again != leader {
+				t.Fatalf("broker %d took it", id)
+			}
+			n.lost.set(leader.DirectoryID(), false)
+		}
+	}
+}
+
+// BenchmarkFailover measures from a leader's death to the next acknowledgement,
+// over all partitions that it led.
+func BenchmarkFailover(b *testing.B) {
+	const partitions = 100
+	c := newSeveral(b, 3)
+	c.create("t", partitions)
+	worst, sum := time.Duration(0), time.Duration(0)
+	for b.Loop() {
+		b.StopTimer()
+		c.ready()
+		victim := c.leader("t", 0)
+		b.StartTimer()
+		start := time.Now()
+		victim.link.Close() // the others see it go; what it does from now on reaches nobody
+		for p := range int32(partitions) {
+			c.putAt("t", p, victim)
+		}
+		took := time.Since(start)
+		sum, worst = sum+took, max(worst, took)
+		b.StopTimer()
+		if err := victim.Close(); err != nil {
+			b.Fatal(err)
+		}
+		c.open(victim.cfg.BrokerID)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(worst.Milliseconds()), "worst-ms")
+	b.ReportMetric(float64(sum.Milliseconds())/float64(b.N), "mean-ms")
+}
+
+// putAt produces to a partition, not at one broker.
+func (c *several) putAt(topic string, partition int32, not *Node) {
+	c.tb.Helper()
+	waitFor(c.tb, fmt.Sprintf("partition %d to take a record", partition), func() bool {
+		for _, n := range c.nodes {
+			if n == not {
+				continue
+			}
+			if _, err := produce(c.tb.Context(), n, topic, partition, makeBatch(c.tb, "x")); err == nil {
+				return true
+			}
+		}
+		return false
+	})
+}
