@@ -1,6 +1,6 @@
 package raftlog
 
-// touch tells the keeper that the index has facts to write.
+// touch tells the flusher that the index has facts to write.
 func (l *Log) touch() {
 	select {
 	case l.dirtied <- struct{}{}:
@@ -8,21 +8,8 @@ func (l *Log) touch() {
 	}
 }
 
-// tidy tells the keeper when the log takes more than three quarters of its
-// MaxBytes, which leaves room for what comes until the copying has an effect.
-func (l *Log) tidy() {
-	if l.prep.bytes.Load() <= l.opts.MaxBytes/4*3 {
-		return
-	}
-	select {
-	case l.crowded <- struct{}{}:
-	default: // the token is there
-	}
-}
-
-// keep is the keeper. It has facts written that no commit took along, and makes
-// segments dead in which few entries are still wanted.
-func (l *Log) keep() {
+// flush is the flusher. It has facts written that no commit took along.
+func (l *Log) flush() {
 	for {
 		select {
 		case <-l.dirtied:
@@ -33,11 +20,55 @@ func (l *Log) keep() {
 				return
 			}
 			l.poke()
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}
+
+// excess is how many bytes too many the log takes. It counts from well below
+// MaxBytes, because copying has an effect only with the next checkpoint, or the
+// one after that if it takes long: until then there are up to three more segments.
+func (l *Log) excess() int64 {
+	return l.prep.bytes.Load() - min(l.opts.MaxBytes/4*3, l.opts.MaxBytes-3*l.opts.SegmentBytes)
+}
+
+// tidy has the keeper copy when the log takes too much. The writer calls it
+// with each new segment. When the keeper is still at it since the one before,
+// callers of the log wait for it.
+func (l *Log) tidy() {
+	if l.excess() <= 0 {
+		return
+	}
+	done := make(chan struct{})
+	if l.copying.CompareAndSwap(nil, &done) {
+		l.crowded <- struct{}{} // it has room: the last one was taken before copying was nil
+	} else {
+		l.overdue.Store(l.copying.Load())
+	}
+}
+
+// pace waits while the keeper is overdue.
+func (l *Log) pace() {
+	if done := l.overdue.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-l.ctx.Done():
+		}
+	}
+}
+
+// keep is the keeper. It makes segments dead in which few entries are still
+// wanted.
+func (l *Log) keep() {
+	for {
+		select {
 		case <-l.crowded:
 			if err := l.compact(); err != nil {
 				l.fail(err)
 				return
 			}
+			close(*l.copying.Swap(nil))
 		case <-l.ctx.Done():
 			return
 		}
@@ -45,11 +76,11 @@ func (l *Log) keep() {
 }
 
 // compact copies the entries of mostly dead segments to the end of the log, until
-// the files that then can go bring it below three quarters of MaxBytes. They go
-// with the next checkpoint.
+// it has no excess without the files that then can go. They go with the next
+// checkpoint.
 func (l *Log) compact() error {
 	for {
-		s := l.index.victim(l.prep.bytes.Load() - l.opts.MaxBytes/4*3)
+		s := l.index.victim(l.excess())
 		if s == nil {
 			return nil
 		}

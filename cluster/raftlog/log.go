@@ -34,8 +34,11 @@ type Log struct {
 	}
 	wake    chan struct{} // holds one token when the writer has something to do
 	dirtied chan struct{} // holds one token when the index has facts to write
-	crowded chan struct{} // holds one token when the log is larger than it should be
+	crowded chan struct{} // holds one token when the keeper is to copy
 	closing chan struct{} // closed by Close: the writer finishes and ends
+
+	copying atomic.Pointer[chan struct{}] // while the keeper is to copy: closed when it has
+	overdue atomic.Pointer[chan struct{}] // one of these that callers wait for
 
 	failOnce sync.Once
 	failed   chan struct{} // closed when err is set
@@ -102,6 +105,12 @@ func (l *Log) hold(err error) error {
 func (l *Log) Release() {
 	l.releaseOnce.Do(func() { close(l.released) })
 	l.refuse(fmt.Errorf("raftlog: given up: %w", mqerr.ErrClosed))
+}
+
+// save is submit for callers of the log, who may have to let the keeper catch up.
+func (l *Log) save(b *batch) error {
+	l.pace()
+	return l.submit(b)
 }
 
 // submit hands b to the writer and waits until it is on stable storage and

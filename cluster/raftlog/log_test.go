@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/lni/dragonboat/v4/raftio"
 	pb "github.com/lni/dragonboat/v4/raftpb"
@@ -118,13 +119,14 @@ func TestLogIsTruncatedBySegments(t *testing.T) {
 	has(t, l, 1, 1980, 2000, 500)
 }
 
-// 100 shards of which 99 are idle, and the other one writes 40 times what the
-// log may take. RAFTLOG_GB=20 makes it 20 GB on a disk, and 512 MiB.
+// 100 shards of which 99 are idle, save for one entry each at a time of its own,
+// and the other one writes 40 times what the log may take. RAFTLOG_GB=20 makes it 20 GB on a disk, and 512 MiB.
 func TestIdleShardsDoNotPinTheLog(t *testing.T) {
 	t.Parallel()
 	o := memory()
 	o.MaxBytes = 256 << 10
 	o.MemoryBudget = -1
+	o.FlushInterval = time.Hour // nothing waits for that
 	size, n, dir := 1000, uint64(10_000), "/log"
 	if gb, err := strconv.ParseUint(os.Getenv("RAFTLOG_GB"), 10, 8); err == nil {
 		o = raftlog.Options{MaxBytes: 512 << 20}
@@ -147,10 +149,8 @@ func TestIdleShardsDoNotPinTheLog(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if i == n/2 { // some more from the idle ones, and back to sleep
-			for shard := uint64(1); shard <= idle; shard++ {
-				save(t, l, update(shard, 4, 1, 200))
-			}
+		if shard := i / (n / idle); i%(n/idle) == 0 && shard > 0 && shard <= idle {
+			save(t, l, update(shard, 4, 1, 200)) // wakes up once, and goes back to sleep
 		}
 		largest = max(largest, l.Stats().DiskBytes)
 	}
@@ -159,7 +159,7 @@ func TestIdleShardsDoNotPinTheLog(t *testing.T) {
 	if largest > o.MaxBytes {
 		t.Errorf("log took up to %d bytes, want at most %d", largest, o.MaxBytes)
 	}
-	if s.Carried == 0 && dir == "/log" {
+	if s.Carried == 0 {
 		t.Error("nothing was copied forward")
 	}
 	check := func() {

@@ -37,7 +37,7 @@ func (l *Log) ListNodeInfo() ([]raftio.NodeInfo, error) {
 func (l *Log) SaveBootstrapInfo(shardID, replicaID uint64, bs pb.Bootstrap) error {
 	b := newBatch()
 	b.addBootstrap(nodeID{shardID, replicaID}, &bs)
-	if err := l.submit(b); err != nil {
+	if err := l.save(b); err != nil {
 		return fmt.Errorf("%w: %w", dragonboat.ErrInvalidShardSettings, err)
 	}
 	return nil
@@ -96,7 +96,7 @@ func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 		l.fail(err)
 		return l.hold(err)
 	}
-	if err := l.submit(b); err != nil {
+	if err := l.save(b); err != nil {
 		return l.hold(err)
 	}
 	return nil
@@ -212,7 +212,7 @@ func (l *Log) SaveSnapshots(updates []pb.Update) error {
 	if b.size == 0 {
 		return nil
 	}
-	if err := l.submit(b); err != nil {
+	if err := l.save(b); err != nil {
 		return fmt.Errorf("%w: %w", statemachine.ErrSnapshotAborted, err)
 	}
 	return nil
@@ -237,7 +237,7 @@ func (l *Log) GetSnapshot(shardID, replicaID uint64) (pb.Snapshot, error) {
 func (l *Log) RemoveNodeData(shardID, replicaID uint64) error {
 	b := newBatch()
 	b.addRemoveReplica(nodeID{shardID, replicaID})
-	return l.submit(b)
+	return l.save(b)
 }
 
 // ImportSnapshot implements raftio.ILogDB: what the replica had is replaced by
@@ -252,5 +252,5 @@ func (l *Log) ImportSnapshot(ss pb.Snapshot, replicaID uint64) error {
 	b.addBootstrap(id, &pb.Bootstrap{Join: true, Type: ss.Type})
 	b.addState(id, pb.State{Term: ss.Term, Commit: ss.Index})
 	b.addSnapshot(kindInstall, id, &ss)
-	return l.submit(b)
+	return l.save(b)
 }

@@ -55,6 +55,7 @@ func (l *Log) start() {
 	next, size := l.tail.seg.number+1, min(max(2*l.tail.seg.size, firstSegmentBytes), l.opts.SegmentBytes)
 	l.wg.Go(func() { l.prep.run(l.ctx, next, size) }) // ends with ctx
 	l.wg.Go(l.write)                                  // ends with closing or failed
+	l.wg.Go(l.flush)                                  // ends with ctx
 	l.wg.Go(l.keep)                                   // ends with ctx
 }
 

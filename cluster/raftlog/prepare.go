@@ -49,7 +49,7 @@ type preparer struct {
 
 	want    chan int64    // the writer asks for a segment of at least so many bytes
 	give    chan *segment // and gets it
-	retired chan struct{} // holds one token when there is something in dead
+	retired chan struct{} // holds one token when the writer went on to another segment
 
 	spare *segment // the prepared segment, nil while there is none
 
@@ -85,6 +85,11 @@ func (p *preparer) run(ctx context.Context, next uint64, size int64) {
 			}
 			size = min(max(size, 2*p.spare.size), p.limit)
 			p.spare, next = nil, next+1
+			select {
+			case <-p.retired: // what the writer went on from may be used again
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
@@ -109,11 +114,8 @@ func (p *preparer) next(ctx context.Context, closing <-chan struct{}, n int64) *
 	}
 }
 
-// retire hands over segments in which nothing counts any more.
+// retire hands over segments in which nothing counts any more, perhaps none.
 func (p *preparer) retire(segments []*segment) {
-	if len(segments) == 0 {
-		return
-	}
 	p.mu.Lock()
 	p.mu.dead = append(p.mu.dead, segments...)
 	p.mu.Unlock()
