@@ -103,6 +103,30 @@ func TestReleasePacksWhatThereIs(t *testing.T) {
 	}
 }
 
+func TestYAMLOfDocumentsIsAConfiguration(t *testing.T) {
+	t.Parallel()
+	documents, err := filepath.Glob(repository + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, document := range append(documents, repository+"/README.md") {
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, document), -1) {
+			found++
+			path := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(path, []byte(block[1]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := config.Load(path); err != nil {
+				t.Errorf("%s: %v in\n%s", document, err, block[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no YAML at all")
+	}
+}
+
 // understood checks that the program knows a command and its flags.
 func understood(t *testing.T, args []string) {
 	t.Helper()
