@@ -142,15 +142,18 @@ func (p *program) examineConfig(d *diagnosis) (config.File, bool) {
 	f, err := p.load()
 	if err != nil {
 		d.fail("config", "correct it; docs/USAGE.md tells the keys", "%v", err)
-		f = config.Default()
-		if p.broker != "" {
-			f.SetAddress(p.broker)
+		flags, _ := config.FromFlags(p.broker, nil)
+		if c, err := config.Resolve(flags); err == nil {
+			f = c.File
 		}
 		return f, false
 	}
 	from := "no file, defaults"
-	if p.configFile != "" {
-		from = "from " + p.configFile
+	if path := given(p.configFile, "MQ_CONFIG"); path != "" {
+		from = "from " + path
+	}
+	if _, profile, _ := p.profileInUse(); profile != "" {
+		from += "; profile " + profile
 	}
 	if p.broker != "" {
 		from += "; the broker from --broker"

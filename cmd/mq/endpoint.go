@@ -3,24 +3,79 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/config"
+	"github.com/raftmq/mq/cmd/mq/internal/profile"
 )
 
-// load reads the config file, if there is one, and applies the root's flags.
-func (p *program) load() (config.File, error) {
-	f := config.Default()
-	if p.configFile != "" {
-		var err error
-		if f, err = config.Load(p.configFile); err != nil {
-			return f, usage(err)
+// settings lays the config file, the profile, the variables and the flags over
+// each other.
+func (p *program) settings() (*config.Config, error) {
+	var layers []config.Layer
+	add := func(l config.Layer, err error) error {
+		layers = append(layers, l)
+		return err
+	}
+	if path := given(p.configFile, "MQ_CONFIG"); path != "" {
+		if err := add(config.FromFile(path)); err != nil {
+			return nil, usage(err)
 		}
 	}
-	if p.broker != "" {
-		f.SetAddress(p.broker)
+	path, name, err := p.profileInUse()
+	if err != nil {
+		return nil, usage(err)
 	}
+	if name != "" {
+		if err := add(config.FromProfile(path, name)); err != nil {
+			return nil, usage(err)
+		}
+	}
+	if err := errors.Join(add(config.FromEnv(os.Environ())), add(config.FromFlags(p.broker, p.overrides))); err != nil {
+		return nil, usage(err)
+	}
+	c, err := config.Resolve(layers...)
+	return c, usage(err)
+}
+
+// given is the value of a flag, or else of a variable.
+func given(flag, variable string) string {
+	if flag != "" {
+		return flag
+	}
+	return os.Getenv(variable)
+}
+
+// profileInUse returns the file and the name of the profile that was asked for,
+// or else of the one in use, or nothing.
+func (p *program) profileInUse() (path, name string, err error) {
+	name = given(p.profile, "MQ_PROFILE")
+	store, err := profile.Open()
+	if err != nil {
+		if name == "" {
+			err = nil // no home, no profile
+		}
+		return "", "", err
+	}
+	if name == "" {
+		if name, err = store.Current(); err != nil || name == "" {
+			return "", "", err
+		}
+	}
+	path, err = store.Path(name)
+	return path, name, err
+}
+
+// load returns the settings for the library, with loggers.
+func (p *program) load() (config.File, error) {
+	c, err := p.settings()
+	if err != nil {
+		return config.File{}, err
+	}
+	f := c.File
 	quiet, err := p.logger(slog.LevelError) // a command tells what went wrong itself
 	if err != nil {
 		return f, err
@@ -30,9 +85,17 @@ func (p *program) load() (config.File, error) {
 	return f, err
 }
 
-// dial connects to a broker, or says in which way it can't.
+// dial connects to a broker, or says in which way it can't. However many
+// retries are left, it gives up after the timeout, unless it is to try for ever.
 func (p *program) dial(ctx context.Context, cfg mq.ClientConfig) (*mq.Client, error) {
-	c, err := mq.Dial(ctx, cfg)
+	dialCtx := ctx
+	if cfg.MaxRetries >= 0 || cfg.MaxRetries == mq.NoRetries {
+		full, _ := cfg.Complete() // Dial tells what is wrong
+		var cancel context.CancelFunc
+		dialCtx, cancel = context.WithTimeoutCause(ctx, full.Timeout, fmt.Errorf("gave up after %v", full.Timeout))
+		defer cancel()
+	}
+	c, err := mq.Dial(dialCtx, cfg)
 	if err != nil && !errors.Is(err, mq.ErrInvalidConfig) && ctx.Err() == nil {
 		return nil, &exitError{exitConnect, err}
 	}

@@ -11,19 +11,10 @@ import (
 )
 
 func newGroup(p *program) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "group",
 		Short: "Look at consumer groups: what they have read, and what they have not",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return usage(fmt.Errorf("no command %q (see %s --help)", args[0], cmd.CommandPath()))
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newGroupList(p), newGroupDescribe(p), newGroupLag(p))
-	return cmd
+	}, newGroupList(p), newGroupDescribe(p), newGroupLag(p))
 }
 
 func newGroupList(p *program) *cobra.Command {

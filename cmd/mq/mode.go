@@ -5,7 +5,10 @@ import (
 	"fmt"
 
 	"github.com/raftmq/mq/cmd/mq/internal/format"
+	"github.com/raftmq/mq/cmd/mq/internal/nearest"
 )
+
+var modes = []string{"broker", "producer", "consumer"}
 
 // runMode is `mq --mode MODE --config FILE`: the same as the subcommands, with
 // everything, topics included, from the file.
@@ -32,5 +35,5 @@ func (p *program) runMode(ctx context.Context, mode string) error {
 		}
 		return p.consume(ctx, f.Client, consumeOptions{cfg: f.Consumer, format: pattern})
 	}
-	return usage(fmt.Errorf("bad --mode %q: want broker, producer or consumer", mode))
+	return usage(fmt.Errorf("bad --mode %q: want broker, producer or consumer%s", mode, nearest.Hint(mode, modes)))
 }

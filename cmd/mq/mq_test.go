@@ -29,6 +29,10 @@ func TestScripts(t *testing.T) {
 		Deadline:            time.Now().Add(5 * time.Minute),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error { // whoever runs the tests may have profiles
+			env.Setenv("MQ_CONFIG_HOME", filepath.Join(env.WorkDir, "home"))
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"address": address,
 			"code":    code,

@@ -111,9 +111,20 @@ func writeYAML(w io.Writer, v any) error {
 		return err
 	}
 	block(&doc)
-	enc := yaml.NewEncoder(w)
+	return encodeYAML(w, &doc)
+}
+
+// encodeYAML writes v, and returns the error of the write as it is, which yaml
+// does not.
+func encodeYAML(w io.Writer, v any) error {
+	var text bytes.Buffer
+	enc := yaml.NewEncoder(&text)
 	enc.SetIndent(2)
-	return errors.Join(enc.Encode(&doc), enc.Close())
+	if err := errors.Join(enc.Encode(v), enc.Close()); err != nil {
+		return err
+	}
+	_, err := w.Write(text.Bytes())
+	return err
 }
 
 // block gives a node that was written in JSON the style of YAML.

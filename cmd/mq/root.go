@@ -15,7 +15,9 @@ type program struct {
 	in          io.Reader
 	out, errOut io.Writer
 	configFile  string
-	broker      string // --broker, above the file's
+	broker      string   // --broker, above the file's
+	profile     string   // --profile
+	overrides   []string // -X
 }
 
 func newRoot(in io.Reader, out, errOut io.Writer) *cobra.Command {
@@ -32,10 +34,10 @@ func newRoot(in io.Reader, out, errOut io.Writer) *cobra.Command {
   mq consume events -o start:end             print the records
 
 MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
-		Args:                       noArgs,
-		SilenceUsage:               true,
-		SilenceErrors:              true,
-		SuggestionsMinimumDistance: 2,
+		Args:          noArgs,
+		Version:       thisBuild().line(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("mode") {
 				return cmd.Help()
@@ -46,27 +48,37 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
-	})
+	root.SetFlagErrorFunc(flagError)
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "print the version of this program")
 	root.Flags().StringVarP(&mode, "mode", "m", "", "broker, producer or consumer, set up by --config")
-	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "YAML `file` with sections broker, producer, consumer")
-	root.PersistentFlags().StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
+	flags := root.PersistentFlags()
+	flags.StringVarP(&p.configFile, "config", "c", "", "YAML `file` with sections broker, producer, consumer")
+	flags.StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
+	flags.StringVar(&p.profile, "profile", "", "`name` of the profile to use")
+	flags.StringArrayVarP(&p.overrides, "override", "X", nil, "set any `key=value` of the config, as in producer.linger=10ms")
 	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newDoctor(p), newDemo(p), newVersion(p))
-	root.AddCommand(newMan())
+	root.AddCommand(newConfig(p), newProfile(p), newMan())
+	root.SetHelpCommand(newHelp())
 	return root
 }
 
-// noArgs and exactArgs are cobra's, as usage errors.
+// noArgs, atMostOne and exactArgs are cobra's, as usage errors.
 func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 && !cmd.HasParent() {
-		text := fmt.Sprintf("no command %q", args[0])
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			text += "; did you mean " + strings.Join(near, " or ") + "?"
-		}
-		return usage(fmt.Errorf("%s (see mq --help)", text))
+	switch {
+	case len(args) == 0:
+		return nil
+	case cmd.HasSubCommands():
+		return noCommand(cmd, args[0])
 	}
-	return usage(cobra.NoArgs(cmd, args))
+	return usage(fmt.Errorf("%s wants no arguments, got %.60q (see %[1]s --help)", cmd.CommandPath(), args[0]))
+}
+
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return usage(fmt.Errorf("%s wants one argument at most, got %d (see %[1]s --help)", cmd.CommandPath(), len(args)))
 }
 
 func exactArgs(names ...string) cobra.PositionalArgs {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,20 +9,11 @@ import (
 )
 
 func newTopic(p *program) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "topic",
 		Short: "Create, look at and change topics",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return usage(fmt.Errorf("no command %q (see %s --help)", args[0], cmd.CommandPath()))
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newTopicCreate(p), newTopicList(p), newTopicDescribe(p), newTopicAlter(p),
+	}, newTopicCreate(p), newTopicList(p), newTopicDescribe(p), newTopicAlter(p),
 		newTopicAddPartitions(p), newTopicTrim(p), newTopicDelete(p), newTopicCopy(p))
-	return cmd
 }
 
 // admin runs fn with an Admin of the configured broker.

@@ -1,20 +1,19 @@
-// Package config reads the command line's YAML files into the library's config
-// structs. Every key of a struct can be used, and beside them the keys that
-// files had before: they are told by presence, so that 0 and false in a file
-// mean what they say, although the zero values of the structs mean defaults.
+// Package config turns files, profiles, variables and flags into the library's
+// config structs.
+//
+// Every key of those structs is a setting, and so are a few keys that only
+// files have. Each source is a Layer of settings, and Resolve lays them over
+// each other: what a higher one says hides what lower ones say of the same
+// key, under whichever name. That a setting is there at all counts, so that 0
+// and false mean what they say, although the zero values of the structs mean
+// defaults.
 package config
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"regexp"
+	"reflect"
+	"slices"
 	"strings"
-	"time"
-
-	"gopkg.in/yaml.v3"
 
 	"github.com/raftmq/mq"
 )
@@ -23,8 +22,8 @@ import (
 // nothing else is said.
 const DefaultAddress = "localhost:50051"
 
-// File is what a file configures. The broker section serves both sides: Broker
-// is how to run one, Client how to reach one.
+// File is what is configured. The broker section serves both sides: Broker is
+// how to run one, Client how to reach one.
 type File struct {
 	Broker   mq.BrokerConfig
 	Client   mq.ClientConfig
@@ -32,90 +31,173 @@ type File struct {
 	Consumer mq.ConsumerConfig
 }
 
-// Load reads a file, and Default's values where it says nothing. An unknown
-// key is an error.
-func Load(path string) (File, error) {
-	data, err := os.ReadFile(path)
+// Config is layers laid over each other.
+type Config struct {
+	File
+	doc document         // the settings, with defaults
+	set map[*key]applied // those that a layer has
+}
+
+// applied is the setting that counts.
+type applied struct {
+	setting
+	kind kind
+	zero bool // it is 0, and zeros says what this means
+}
+
+// Load is the configuration of one file.
+func Load(path string) (*Config, error) {
+	l, err := FromFile(path)
 	if err != nil {
-		return File{}, err
+		return nil, err
 	}
-	f, err := parse(data)
-	if err != nil {
-		return File{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return f, nil
+	return Resolve(l)
 }
 
-// Default is the configuration without a file.
-func Default() File {
-	f, _ := parse(nil) // nothing to go wrong
-	return f
+// Resolve lays layers over each other, whatever their order, and checks every
+// setting, hidden or not. The error is Faults.
+func Resolve(layers ...Layer) (*Config, error) {
+	c := &Config{set: map[*key]applied{}}
+	var faults Faults
+	layers = slices.Clone(layers)
+	slices.SortStableFunc(layers, func(a, b Layer) int { return int(a.kind - b.kind) })
+	for _, l := range layers {
+		for _, s := range l.settings {
+			if err := c.apply(l.kind, s); err != nil {
+				faults = append(faults, s.at+": "+err.Error())
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	c.complete()
+	if faults = c.check(); len(faults) > 0 {
+		return nil, faults
+	}
+	return c, nil
 }
 
-// SetAddress replaces the address, to serve as well as to reach.
-func (f *File) SetAddress(address string) {
-	f.Broker.Listen = hostPort(address)
-	f.Client.Brokers = []string{address}
+// apply sets a key. An empty list, or a zero that makes no sense, hides what is
+// below, and leaves the default.
+func (c *Config) apply(kind kind, s setting) error {
+	field := s.key.in(&c.doc)
+	field.SetZero()
+	if err := decode(s.node, s.unit, field); err != nil {
+		return err
+	}
+	if field.Kind() == reflect.Slice && field.Len() == 0 {
+		field.SetZero()
+		delete(c.set, s.key)
+		return nil
+	}
+	meaning, special := zeros[s.key.String()]
+	zero := special && field.IsZero()
+	if zero {
+		field.SetInt(meaning)
+	}
+	c.set[s.key] = applied{s, kind, zero}
+	return nil
 }
 
-type document struct {
-	Broker   broker   `yaml:"broker"`
-	Producer producer `yaml:"producer"`
-	Consumer consumer `yaml:"consumer"`
+// get returns the setting of a key; its kind is 0 when no layer has it.
+func (c *Config) get(name string) applied { return c.set[keyOf(name)] }
+
+// complete makes the File, and fills what nobody set.
+func (c *Config) complete() {
+	address, d := c.get(addressName), &c.doc
+	if d.Broker.Address == "" {
+		d.Broker.Address = DefaultAddress
+	}
+	if len(d.Broker.Brokers) == 0 || c.get(brokersName).kind < address.kind {
+		d.Broker.Brokers = []string{d.Broker.Address}
+		delete(c.set, keyOf(brokersName))
+	}
+	if d.Broker.Listen == "" {
+		delete(c.set, keyOf(listenName))
+		d.Broker.Listen = hostPort(d.Broker.Address)
+		if address.kind == ofProfile { // it says whom to reach, and that is elsewhere
+			d.Broker.Listen = DefaultAddress
+		}
+	}
+	c.File = File{Broker: d.Broker.BrokerConfig, Client: d.Broker.ClientConfig, Producer: d.Producer.ProducerConfig, Consumer: d.Consumer.ConsumerConfig}
+	if d.Producer.Partition != nil {
+		c.Producer.Partitioner = mq.FixedPartition(*d.Producer.Partition)
+	}
+	if d.Consumer.AutoCommit == nil {
+		d.Consumer.AutoCommit = new(bool)
+		*d.Consumer.AutoCommit = true
+	}
+	if !*d.Consumer.AutoCommit {
+		c.Consumer.AutoCommitInterval = -1
+	}
 }
 
-func parse(data []byte) (File, error) {
-	var d document
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
-		return File{}, readable(err)
+// check asks the library about what was set, and fills the document with its
+// defaults. What is missing may still come, as a topic does from an argument.
+func (c *Config) check() Faults {
+	broker, brokerErr := c.Broker.Complete()
+	client, clientErr := c.Client.Complete()
+	producer, producerErr := c.Producer.Complete()
+	consumer, consumerErr := c.doc.Consumer.Complete() // auto_commit: false apart
+
+	faults := c.faults("broker", brokerErr)
+	for _, f := range c.faults("broker", clientErr) {
+		if !slices.Contains(faults, f) {
+			faults = append(faults, f)
+		}
 	}
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return File{}, errors.New("more than one YAML document")
-	}
-	b, c := d.Broker.configs()
-	return File{Broker: b, Client: c, Producer: d.Producer.config(), Consumer: d.Consumer.config()}, nil
+	faults = append(faults, c.faults("producer", producerErr)...)
+	faults = append(faults, c.faults("consumer", consumerErr)...)
+
+	client.Brokers = c.Client.Brokers // with their schemes
+	d := &c.doc
+	d.Broker.BrokerConfig, d.Broker.ClientConfig = broker, client
+	d.Producer.ProducerConfig, d.Consumer.ConsumerConfig = producer, consumer
+	return faults
 }
 
-var unknownField = regexp.MustCompile(`^line (\d+): field (\S+) not found in type \S+$`)
-
-// readable turns yaml's report, which names Go types, into one line.
-func readable(err error) error {
-	var typeErr *yaml.TypeError
-	if !errors.As(err, &typeErr) {
-		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+// faults sorts out what the library said about a section, for each setting
+// where it was given.
+func (c *Config) faults(section string, err error) Faults {
+	var faults Faults
+	for _, text := range each(err) {
+		name, text, _ := strings.Cut(text, ": ")
+		s := c.about(section + "." + name)
+		if s.kind == 0 && section+"."+name == listenName {
+			s = c.get(addressName)
+		}
+		if s.kind != 0 {
+			faults = append(faults, s.at+": "+text)
+		}
 	}
-	faults := make([]string, len(typeErr.Errors))
-	for i, e := range typeErr.Errors {
-		faults[i] = unknownField.ReplaceAllString(e, "line $1: unknown key $2")
-	}
-	return errors.New(strings.Join(faults, "; "))
+	return faults
 }
 
-type broker struct {
-	Run   mq.BrokerConfig `yaml:",inline"`
-	Reach mq.ClientConfig `yaml:",inline"`
-
-	Address     string `yaml:"address"`
-	TimeoutSecs int    `yaml:"timeout_secs"`
+// about returns the setting of a key, or the first of those below it.
+func (c *Config) about(name string) applied {
+	for _, k := range keys {
+		if s, isSet := c.set[k]; isSet && (k.String() == name || strings.HasPrefix(k.String(), name+".")) {
+			return s
+		}
+	}
+	return applied{}
 }
 
-func (b broker) configs() (mq.BrokerConfig, mq.ClientConfig) {
-	run, reach := b.Run, b.Reach
-	if b.Address == "" {
-		b.Address = DefaultAddress
+// each returns the texts of joined errors.
+func each(err error) []string {
+	var wrapped, joined interface{ Unwrap() []error }
+	var texts []string
+	if errors.As(err, &wrapped) {
+		for _, e := range wrapped.Unwrap() {
+			if errors.As(e, &joined) {
+				for _, fault := range joined.Unwrap() {
+					texts = append(texts, fault.Error())
+				}
+			}
+		}
 	}
-	if run.Listen == "" {
-		run.Listen = hostPort(b.Address)
-	}
-	if len(reach.Brokers) == 0 {
-		reach.Brokers = []string{b.Address}
-	}
-	if b.TimeoutSecs != 0 {
-		reach.Timeout = time.Duration(b.TimeoutSecs) * time.Second
-	}
-	return run, reach
+	return texts
 }
 
 // hostPort is an address without its scheme.
@@ -125,65 +207,4 @@ func hostPort(address string) string {
 		rest = address
 	}
 	return strings.TrimSuffix(rest, "/")
-}
-
-type producer struct {
-	mq.ProducerConfig `yaml:",inline"`
-
-	Partition       *int32 `yaml:"partition"`
-	TimeoutMs       *int   `yaml:"timeout_ms"`
-	FlushIntervalMs *int   `yaml:"flush_interval_ms"`
-}
-
-func (p producer) config() mq.ProducerConfig {
-	cfg := p.ProducerConfig
-	if p.Partition != nil {
-		cfg.Partitioner = mq.FixedPartition(*p.Partition)
-	}
-	setMs(&cfg.Timeout, p.TimeoutMs, 0)
-	setMs(&cfg.Linger, p.FlushIntervalMs, -1)
-	return cfg
-}
-
-type consumer struct {
-	mq.ConsumerConfig `yaml:",inline"`
-
-	Topic                string    `yaml:"topic"`
-	Partition            *int32    `yaml:"partition"`
-	Offset               *mq.Start `yaml:"offset"`
-	MaxWaitMs            *int      `yaml:"max_wait_ms"`
-	AutoCommit           *bool     `yaml:"auto_commit"`
-	AutoCommitIntervalMs *int      `yaml:"auto_commit_interval_ms"`
-	PollIntervalMs       *int      `yaml:"poll_interval_ms"`
-}
-
-func (c consumer) config() mq.ConsumerConfig {
-	cfg := c.ConsumerConfig
-	if c.Topic != "" {
-		cfg.Topics = append(cfg.Topics, c.Topic)
-	}
-	if c.Partition != nil {
-		cfg.Partitions = append(cfg.Partitions, *c.Partition)
-	}
-	if c.Offset != nil {
-		cfg.Start = *c.Offset
-	}
-	setMs(&cfg.MaxWait, c.MaxWaitMs, time.Millisecond) // as good as not at all
-	setMs(&cfg.AutoCommitInterval, c.AutoCommitIntervalMs, time.Millisecond)
-	setMs(&cfg.PollInterval, c.PollIntervalMs, 0)
-	if c.AutoCommit != nil && !*c.AutoCommit {
-		cfg.AutoCommitInterval = -1
-	}
-	return cfg
-}
-
-// setMs sets a duration from a key in milliseconds that was there; 0 becomes zero.
-func setMs(d *time.Duration, ms *int, zero time.Duration) {
-	switch {
-	case ms == nil:
-	case *ms == 0:
-		*d = zero
-	default:
-		*d = time.Duration(*ms) * time.Millisecond
-	}
 }

@@ -11,7 +11,7 @@ func TestWhatWasMeantIsFound(t *testing.T) {
 	t.Parallel()
 	names := []string{"address", "batch_size", "batch_bytes", "max_retries", "required_acks", "topic", "id"}
 	for typed, want := range map[string]string{
-		"adress": "address", "addresss": "address", "adderss": "address", "ADDRESS": "address",
+		"addrss": "address", "addresss": "address", "address": "address", "ADDRESS": "address",
 		"batchSize": "batch_size", "batch-bytes": "batch_bytes", "batch.size": "batch_size",
 		"retries": "max_retries", "acks": "required_acks", "topik": "topic", "topics": "topic", "di": "id",
 		"": "", "-": "", "zzz": "", "colour": "", strings.Repeat("x", 1000): "",

@@ -37,11 +37,10 @@ const (
 	maxName = 100
 )
 
-var (
-	goodName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+var goodName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 
-	errName = errors.New("a profile's name is made of letters, digits, dots, dashes and underscores")
-)
+// ErrName is what a name gets that no profile can have.
+var ErrName = errors.New("a profile's name is made of letters, digits, dots, dashes and underscores")
 
 func (s Store) path(name string) string { return filepath.Join(s.dir, "profiles", name+suffix) }
 func (s Store) current() string         { return filepath.Join(s.dir, "current") }
@@ -103,7 +102,7 @@ func (s Store) Use(name string) error {
 // is to be replaced.
 func (s Store) Add(name string, text []byte, replace bool) error {
 	if !goodName.MatchString(name) || len(name) > maxName {
-		return fmt.Errorf("bad name %.40q: %w", name, errName)
+		return fmt.Errorf("bad name %.40q: %w", name, ErrName)
 	}
 	path := s.path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
