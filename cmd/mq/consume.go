@@ -76,6 +76,7 @@ Any other is a pattern: %t topic  %p partition  %o offset  %k key  %v value
 			}
 			return nil
 		},
+		ValidArgsFunction: p.completeTopics(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := p.load()
 			if err != nil {
@@ -96,6 +97,7 @@ Any other is a pattern: %t topic  %p partition  %o offset  %k key  %v value
 	cmd.Flags().DurationVar(&flags.timeout, "timeout", 0, "end after this `duration`; with exit code 4 if there is less than was asked for")
 	cmd.Flags().StringVarP(&flags.format, "format", "f", defaultFormat, "json, or the `pattern` of each record")
 	cmd.Flags().StringVarP(&flags.group, "group", "g", "", "store offsets under this `name`, and go on from them")
+	_ = cmd.RegisterFlagCompletionFunc("group", p.completeGroups(0))
 	cmd.Flags().Int32SliceVarP(&flags.partitions, "partitions", "p", nil, "read only these partitions, as in 0,2")
 	flags.filter.add(cmd)
 	return cmd

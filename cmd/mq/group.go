@@ -84,9 +84,10 @@ func addLag(a, b int64) int64 {
 func newGroupDescribe(p *program) *cobra.Command {
 	var out *output
 	cmd := &cobra.Command{
-		Use:   "describe GROUP",
-		Short: "Show where a group is in each partition",
-		Args:  exactArgs("GROUP"),
+		Use:               "describe GROUP",
+		Short:             "Show where a group is in each partition",
+		Args:              exactArgs("GROUP"),
+		ValidArgsFunction: p.completeGroups(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.withLag(cmd.Context(), args[0], func(g groupLag) error {
 				return p.show(out, g, func(t *table) {
@@ -120,7 +121,8 @@ it has stored nothing count from their first record.
 
 With --fail-above the exit code is 5 when the group as a whole has more left
 than that, or when a partition has no leader to tell.`,
-		Args: exactArgs("GROUP"),
+		Args:              exactArgs("GROUP"),
+		ValidArgsFunction: p.completeGroups(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			limited := cmd.Flags().Changed("fail-above")
 			if limited && failAbove < 0 {

@@ -54,6 +54,7 @@ per record. The first ctrl-C sends what was read and ends, the second just ends.
 			}
 			return nil
 		},
+		ValidArgsFunction: p.completeTopicAndFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := p.load()
 			if err != nil {

@@ -158,8 +158,9 @@ func (p *program) profileText() ([]byte, error) {
 func newProfileUse(p *program) *cobra.Command {
 	var none bool
 	cmd := &cobra.Command{
-		Use:   "use NAME",
-		Short: "Use a profile from now on",
+		Use:               "use NAME",
+		Short:             "Use a profile from now on",
+		ValidArgsFunction: p.completeProfiles,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if none {
 				return noArgs(cmd, args)
@@ -184,9 +185,10 @@ func newProfileUse(p *program) *cobra.Command {
 func newProfileShow(p *program) *cobra.Command {
 	var out *output
 	cmd := &cobra.Command{
-		Use:   "show [NAME]",
-		Short: "Show what a profile says, by default the one in use",
-		Args:  atMostOne,
+		Use:               "show [NAME]",
+		Short:             "Show what a profile says, by default the one in use",
+		ValidArgsFunction: p.completeProfiles,
+		Args:              atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, err := profile.Open()
 			if err != nil {
@@ -215,10 +217,11 @@ func newProfileShow(p *program) *cobra.Command {
 
 func newProfileRemove(p *program) *cobra.Command {
 	return &cobra.Command{
-		Use:     "rm NAME",
-		Aliases: []string{"remove", "delete"},
-		Short:   "Forget a profile",
-		Args:    exactArgs("NAME"),
+		Use:               "rm NAME",
+		Aliases:           []string{"remove", "delete"},
+		Short:             "Forget a profile",
+		ValidArgsFunction: p.completeProfiles,
+		Args:              exactArgs("NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			store, err := profile.Open()
 			if err != nil {

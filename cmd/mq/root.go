@@ -58,8 +58,12 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
 	flags.StringVar(&p.profile, "profile", "", "`name` of the profile to use")
 	flags.StringArrayVarP(&p.overrides, "override", "X", nil, "set any `key=value` of the config, as in producer.linger=10ms")
 	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newDoctor(p), newDemo(p), newVersion(p))
-	root.AddCommand(newConfig(p), newProfile(p), newMan())
+	root.AddCommand(newConfig(p), newProfile(p), newCompletion(), newMan())
 	root.SetHelpCommand(newHelp())
+	root.CompletionOptions.DisableDefaultCmd = true // there is newCompletion
+	_ = root.RegisterFlagCompletionFunc("profile", p.completeProfiles)
+	_ = root.RegisterFlagCompletionFunc("override", completeSettings)
+	_ = root.RegisterFlagCompletionFunc("mode", cobra.FixedCompletions(modes, cobra.ShellCompDirectiveNoFileComp))
 	return root
 }
 

@@ -20,9 +20,10 @@ func newTopicAlter(p *program) *cobra.Command {
 	var reset []string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "alter TOPIC",
-		Short: "Change a topic's configs; what is not named stays",
-		Args:  exactArgs("TOPIC"),
+		Use:               "alter TOPIC",
+		Short:             "Change a topic's configs; what is not named stays",
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: p.completeTopics(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(settings)+len(reset) == 0 {
 				return usage(errors.New("nothing to change: name a --set or a --reset"))
@@ -88,7 +89,8 @@ func newTopicAddPartitions(p *program) *cobra.Command {
 		Short: "Raise the number of partitions to TOTAL",
 		Long: `Raise the number of partitions to TOTAL. Records stay where they are, so the
 partition of a key may change.`,
-		Args: exactArgs("TOPIC", "TOTAL"),
+		Args:              exactArgs("TOPIC", "TOTAL"),
+		ValidArgsFunction: p.completeTopics(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			total, err := strconv.Atoi(args[1])
 			if err != nil {

@@ -30,7 +30,8 @@ partition and in its order there. If TO has another number of partitions, say
 --by-key; keys then decide. A topic TO that does not exist is created like FROM.
 
 --offset FROM:TO and the filters are those of consume.`,
-		Args: exactArgs("FROM", "TO"),
+		Args:              exactArgs("FROM", "TO"),
+		ValidArgsFunction: p.completeTopics(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := p.load()
 			if err != nil {

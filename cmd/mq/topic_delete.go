@@ -16,9 +16,10 @@ func newTopicDelete(p *program) *cobra.Command {
 	var risk risk
 	var ifExists bool
 	cmd := &cobra.Command{
-		Use:   "delete TOPIC",
-		Short: "Delete a topic and its records",
-		Args:  exactArgs("TOPIC"),
+		Use:               "delete TOPIC",
+		Short:             "Delete a topic and its records",
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: p.completeTopics(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if err := p.mayAsk(risk, "delete a topic"); err != nil {
@@ -72,7 +73,8 @@ func newTopicTrim(p *program) *cobra.Command {
 		Short: "Delete the records before a place",
 		Long: `Delete the records before a place: --to names the first record that stays, as
 consume's --offset does. end leaves nothing, -N the last N of each partition.`,
-		Args: exactArgs("TOPIC"),
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: p.completeTopics(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if to == "" {
 				return usage(errors.New("say --to which place"))

@@ -41,9 +41,10 @@ func newTopicList(p *program) *cobra.Command {
 func newTopicDescribe(p *program) *cobra.Command {
 	var out *output
 	cmd := &cobra.Command{
-		Use:   "describe TOPIC",
-		Short: "Show a topic's configs and partitions",
-		Args:  exactArgs("TOPIC"),
+		Use:               "describe TOPIC",
+		Short:             "Show a topic's configs and partitions",
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: p.completeTopics(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.admin(cmd.Context(), func(ctx context.Context, a *mq.Admin) error {
 				t, err := a.DescribeTopic(ctx, args[0])
