@@ -172,8 +172,11 @@ func (c *consumption) plan(ctx context.Context) ([]span, error) {
 
 // place brings the consumer to where the spans begin.
 func (c *consumption) place(ctx context.Context, spans []span) error {
-	if c.opt.span == nil && c.opt.exit { // it begins where the group left off
-		return c.closeRead(ctx)
+	if c.opt.span == nil && c.opt.exit { // it begins where the group left off, which may be the end
+		ctx, cancel := context.WithTimeout(ctx, silence)
+		defer cancel()
+		_ = c.closeRead(ctx) // if this fails, so will reading
+		return nil
 	}
 	for _, s := range spans {
 		if c.open[s.tp] {

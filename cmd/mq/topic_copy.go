@@ -107,6 +107,10 @@ func (c *copying) prepare(ctx context.Context, admin *mq.Admin) error {
 	if err != nil {
 		return err
 	}
+	spans, err := resolve(ctx, admin, c.from, c.opt.cfg.Partitions, *c.opt.span)
+	if err != nil {
+		return err
+	}
 	to, err := admin.DescribeTopic(ctx, c.to)
 	missing := errors.Is(err, mq.ErrUnknownTopicOrPartition)
 	switch {
@@ -129,15 +133,14 @@ func (c *copying) prepare(ctx context.Context, admin *mq.Admin) error {
 	if to.Configs[mq.ConfigTimestampType] == "LogAppendTime" {
 		c.p.say("%s has its records stamped by the broker: timestamps are not kept", c.to)
 	}
-	if !c.dryRun {
-		return nil
+	if c.dryRun {
+		n := 0
+		for _, s := range spans {
+			n += int(max(s.to-s.seek, 0))
+		}
+		c.p.say("would copy %s from %s to %s", count(n, "record"), c.from, c.to)
 	}
-	spans, err := resolve(ctx, admin, c.from, c.opt.cfg.Partitions, *c.opt.span)
-	n := 0
-	for _, s := range spans {
-		n += int(max(s.to-s.seek, 0))
-	}
-	return c.p.done(err, "would copy %s from %s to %s", count(n, "record"), c.from, c.to)
+	return nil
 }
 
 // report tells how many records were copied, and why not all, if so.

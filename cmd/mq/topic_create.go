@@ -20,6 +20,11 @@ func newTopicCreate(p *program) *cobra.Command {
 		Args:  exactArgs("TOPIC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec.Name = args[0]
+			for _, flag := range []string{"partitions", "replicas"} {
+				if f := cmd.Flags().Lookup(flag); f.Changed && (f.Value.String() == "0" || f.Value.String()[0] == '-') {
+					return usage(fmt.Errorf("bad --%s %s: want 1 or more", flag, f.Value))
+				}
+			}
 			return p.admin(cmd.Context(), func(ctx context.Context, a *mq.Admin) error {
 				var t mq.TopicInfo
 				var err error
