@@ -61,6 +61,9 @@ func askHinted(ctx context.Context, r *route.Router, id int32, fn func(api.Broke
 		}
 	}
 	if err != nil {
+		if id == route.SeedID {
+			r.AnyFailed(err)
+		}
 		return route.SeedID, err
 	}
 	return id, nil

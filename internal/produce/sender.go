@@ -157,6 +157,7 @@ func (e *Engine) obtainID() error {
 	}
 	answer, err := broker.InitProducer(ctx, &api.InitProducerRequest{})
 	if err != nil {
+		e.cfg.Router.AnyFailed(err)
 		return err
 	}
 	e.mu.Lock()

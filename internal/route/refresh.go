@@ -169,7 +169,7 @@ func (r *Router) refresh() {
 	if failedBefore {
 		r.cfg.Logger.Info("a broker answers again", "addr", addr)
 	}
-	r.mu.fresh, r.mu.good = serving, addr
+	r.mu.fresh, r.mu.good, r.mu.suspect = serving, addr, false
 	r.mu.brokers = map[int32]api.BrokerInfo{}
 	inUse := map[string]bool{}
 	for _, b := range answer.Brokers {
@@ -227,11 +227,15 @@ func (r *Router) ask(names, create []string) (*api.MetadataResponse, string, err
 	return nil, "", &absent
 }
 
-// candidates are the addresses to ask: who answered last, the known brokers, the seeds.
+// candidates are the addresses to ask: who answered last, unless it did not when
+// asked again, the known brokers, the seeds.
 func (r *Router) candidates() []string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	addrs := []string{r.mu.good}
+	var addrs []string
+	if !r.mu.suspect {
+		addrs = append(addrs, r.mu.good)
+	}
 	for _, b := range sortedBrokers(r.mu.brokers) {
 		addrs = append(addrs, b.Addr)
 	}

@@ -94,6 +94,7 @@ type Router struct {
 		topics  map[string]*topic
 		brokers map[int32]api.BrokerInfo
 		good    string        // address that last answered; "" before
+		suspect bool          // somebody got no answer there since
 		asked   uint64        // tickets given to those who want a refresh
 		served  uint64        // newest ticket that was given before the last refresh began
 		fresh   uint64        // the same of the last refresh that succeeded
@@ -351,8 +352,8 @@ func (r *Router) Broker(ctx context.Context, id int32) (api.Broker, error) {
 }
 
 // Any returns a broker for requests that every broker answers: the local one,
-// or one that answered the last refresh. When that failed, it tries again and
-// returns why it fails.
+// or one that answered the last refresh. When that failed, or the one it gave
+// did, see AnyFailed, it tries again and returns why it fails.
 func (r *Router) Any(ctx context.Context) (api.Broker, error) {
 	if r.ctx.Err() != nil {
 		return nil, mqerr.ErrClosed
@@ -361,9 +362,9 @@ func (r *Router) Any(ctx context.Context) (api.Broker, error) {
 		return r.cfg.Local, nil
 	}
 	r.mu.RLock()
-	good, err := r.mu.good, r.mu.err
+	good, fails := r.mu.good, r.mu.suspect || r.mu.err != nil
 	r.mu.RUnlock()
-	if good == "" || err != nil {
+	if good == "" || fails {
 		if err := r.Refresh(ctx); err != nil {
 			return nil, err
 		}
@@ -372,4 +373,14 @@ func (r *Router) Any(ctx context.Context) (api.Broker, error) {
 		r.mu.RUnlock()
 	}
 	return r.conns.get(ctx, SeedID, good)
+}
+
+// AnyFailed tells that the broker that Any gave did not answer.
+func (r *Router) AnyFailed(err error) {
+	if e := mqerr.Of(err); e != nil && e.Class() != mqerr.Refresh && e.Class() != mqerr.Unknown {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.suspect = true
 }

@@ -494,3 +494,24 @@ func TestWaitingEndsWithContextAndClose(t *testing.T) {
 		<-r.Done()
 	})
 }
+
+func TestAnyIsAnotherBrokerAfterOneDidNotAnswer(t *testing.T) {
+	test(t, 2, nil, func(t *testing.T, w *world, r *route.Router) {
+		before, err := r.Any(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.set(func() { w.down["b1"] = mqerr.ErrLeaderNotAvailable })
+		if again, err := r.Any(t.Context()); err != nil || again != before {
+			t.Fatalf("nobody complained and Any gives another broker: %v", err)
+		}
+		r.AnyFailed(mqerr.ErrTopicExists)
+		if again, err := r.Any(t.Context()); err != nil || again != before {
+			t.Fatalf("an answer is no failure, and Any gives another broker: %v", err)
+		}
+		r.AnyFailed(mqerr.ErrLeaderNotAvailable)
+		if after, err := r.Any(t.Context()); err != nil || after == before {
+			t.Errorf("Any gives the broker that did not answer: %v", err)
+		}
+	})
+}
