@@ -12,6 +12,7 @@ import (
 	"github.com/raftmq/mq/cluster"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/route"
+	"github.com/raftmq/mq/internal/testhook"
 	"github.com/raftmq/mq/internal/topic"
 	"github.com/raftmq/mq/transport"
 )
@@ -28,6 +29,7 @@ import (
 type Broker struct {
 	cfg     BrokerConfig
 	metrics *metrics
+	machine *testhook.Machine // of a test, else nil
 
 	// Opened in this order, closed in the other.
 	listener net.Listener
@@ -51,12 +53,16 @@ type Broker struct {
 //
 // Errors: ErrInvalidConfig, ErrDirInUse, ErrForeignDir, ErrNewerFormat,
 // ErrCorruptLog (it names the file), ErrAddrInUse, and ctx's.
-func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
+func OpenBroker(ctx context.Context, cfg BrokerConfig) (*Broker, error) {
+	return openBroker(ctx, cfg, nil)
+}
+
+func openBroker(ctx context.Context, cfg BrokerConfig, machine *testhook.Machine) (_ *Broker, err error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, done: make(chan struct{})}
+	b := &Broker{cfg: cfg, machine: machine, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("mq: open broker: %w", err), b.Close())
@@ -65,7 +71,7 @@ func OpenBroker(ctx context.Context, cfg BrokerConfig) (_ *Broker, err error) {
 	if b.listener, err = b.listen(ctx); err != nil {
 		return nil, err
 	}
-	if b.node, err = cluster.Open(ctx, cfg.cluster(b.advertised())); err != nil {
+	if b.node, err = cluster.Open(ctx, onMachine(cfg.cluster(b.advertised()), machine)); err != nil {
 		return nil, err
 	}
 	if !b.Durable() {

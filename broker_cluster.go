@@ -86,6 +86,8 @@ func (b *Broker) listen(ctx context.Context) (net.Listener, error) {
 	switch _, inside := b.cfg.Cluster.Network.(*network.Mem); {
 	case b.cfg.Listen != "":
 		return transport.Listen(ctx, b.cfg.Listen)
+	case b.machine != nil:
+		return b.cfg.Cluster.Network.Listen(ctx, b.machine.ClientAddr)
 	case inside:
 		return b.cfg.Cluster.Network.Listen(ctx, "")
 	}
@@ -98,7 +100,10 @@ func (b *Broker) dial(ctx context.Context, id int32, addr string) (route.Conn, e
 		return nil, fmt.Errorf("%w: broker %d has no address for clients: it needs Listen", ErrLeaderNotAvailable, id)
 	}
 	var cfg transport.ClientConfig
-	if strings.HasPrefix(addr, "mem:") {
+	switch {
+	case b.machine != nil:
+		cfg.DialContext = b.machine.Dial
+	case strings.HasPrefix(addr, "mem:"):
 		cfg.DialContext = b.cfg.Cluster.Network.Dial
 	}
 	return transport.Dial(ctx, addr, cfg)

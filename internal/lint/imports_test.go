@@ -44,7 +44,7 @@ var below = map[string][]string{
 	"transport": {"internal"},
 	"cmd":       {"", "cmd", "internal"},
 	"docs":      {""}, // examples: what any program can do
-	"mqtest":    {"", "internal"},
+	"mqtest":    {"", "cluster/network", "internal"},
 }
 
 // goPackage is the part of `go list -json` that matters here.
