@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -107,25 +109,28 @@ func (f *produceFlags) newInput(set func(flag string) bool, files []string) (*in
 		files = []string{"-"}
 	}
 	in := &input{files: files, unit: "record"}
-	if f.format == "json" && !set("input") { // as consume calls it
-		f.input = "json"
-	}
+	form := f.input
 	switch {
 	case set("format") && set("input"):
 		return nil, errors.New("--format and --input can't both say what the input is")
-	case set("columns") && f.input != "csv":
+	case f.format == "json": // as consume calls it
+		form = "json"
+	case set("format"):
+		form = ""
+	}
+	switch {
+	case set("columns") && form != "csv":
 		return nil, errors.New("--columns is for --input csv")
-	case set("null") && f.input == "json":
+	case set("null") && form == "json":
 		return nil, errors.New("--null is not for JSON, where null is null")
-	case set("format") && f.format != "json":
+	}
+	switch form {
+	case "":
 		pattern, err := format.ParseReader(f.format)
 		if err != nil {
 			return nil, err
 		}
 		in.read = pattern.Read
-		return in, nil
-	}
-	switch f.input {
 	case "lines":
 		in.read, in.unit = readLines, "line"
 	case "json":
@@ -133,16 +138,16 @@ func (f *produceFlags) newInput(set func(flag string) bool, files []string) (*in
 	case "raw":
 		in.read = readRaw
 	case "csv":
-		var cols csv.Columns
-		if f.columns != nil {
+		var cols csv.Columns // nil: the first row names them
+		if set("columns") {
 			var err error
 			if cols, err = csv.ParseColumns(f.columns); err != nil {
 				return nil, fmt.Errorf("--columns: %w", err)
 			}
 		}
-		in.read = csvReader(cols)
+		in.read = func(r io.Reader) iter.Seq2[*mq.Record, error] { return csv.Read(r, cols) }
 	default:
-		return nil, fmt.Errorf("no --input %s; there are lines, json, csv and raw", f.input)
+		return nil, fmt.Errorf("no --input %s; there are lines, json, csv and raw", form)
 	}
 	return in, nil
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/raftmq/mq"
-	"github.com/raftmq/mq/cmd/mq/internal/csv"
 	"github.com/raftmq/mq/cmd/mq/internal/lines"
 )
 
@@ -163,8 +162,4 @@ func readRaw(r io.Reader) iter.Seq2[*mq.Record, error] {
 			yield(valueOnly(value), nil)
 		}
 	}
-}
-
-func csvReader(cols csv.Columns) func(io.Reader) iter.Seq2[*mq.Record, error] {
-	return func(r io.Reader) iter.Seq2[*mq.Record, error] { return csv.Read(r, cols) }
 }

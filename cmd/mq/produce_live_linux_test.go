@@ -24,17 +24,18 @@ func TestProgressOnATerminal(t *testing.T) {
 	stderr := openTerminal(t, 80)
 	produce, stdin := startProduceOn(t, stderr, "--broker", broker.addr)
 	send(t, stdin, "a\n")
-	stderr.waitFor(t, "\r\x1b[K1 records  ")
+	stderr.waitFor(t, "\r\x1b[K1 record  ")
 	stderr.waitFor(t, "/s  1 B")
 	stderr.resize(t, 12)
-	stderr.waitFor(t, "\r\x1b[K1 records\r") // and the rate does not fit
+	stderr.waitFor(t, "\r\x1b[K1 record\r") // and the rate does not fit
 	stderr.resize(t, 80)
 	broker.kill()
-	send(t, stdin, "b\n")
+	// More than a pipe holds, so that some lines are on their way to nobody.
+	send(t, stdin, strings.Repeat(strings.Repeat("b", 1000)+"\n", 200))
 	if err := produce.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	stderr.waitFor(t, "finishing, ctrl-C again kills  1 records")
+	stderr.waitFor(t, "finishing, ctrl-C again kills  1 record")
 	if err := produce.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

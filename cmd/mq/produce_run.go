@@ -67,22 +67,29 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 	read := make(chan error, 1)
 	go func() { read <- sendAll(ctx, producer, p.in, opt, sent) }() // ends with the input, or stays in Read until the process ends
 	var readErr error
-	interrupted := false
 	select {
 	case readErr = <-read:
 	case <-sent.broken:
 	case <-ctx.Done():
-		interrupted = !typed
+		select {
+		case readErr = <-read: // the end came first
+		default:
+			readErr = errStopped
+		}
 		live.say("finishing, ctrl-C again kills  ")
+	}
+	interrupted := errors.Is(readErr, errStopped)
+	if interrupted {
+		readErr = nil
 	}
 	// Every record ends within its delivery deadline, so this does too. Close
 	// is for a record that was on its way into the buffer.
 	flushErr := errors.Join(producer.Flush(context.WithoutCancel(ctx)), producer.Close())
 	live.stop()
-	if err := sent.outcome(opt.cfg.Topic, readErr, interrupted); err != nil {
+	if err := sent.outcome(opt.cfg.Topic, readErr, interrupted && !typed); err != nil {
 		return err
 	}
-	if typed && ctx.Err() != nil {
+	if typed && interrupted {
 		fmt.Fprintln(p.errOut) // the terminal has written ^C
 	}
 	if flushErr == nil && !opt.quiet {
@@ -91,12 +98,19 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 	return flushErr
 }
 
+// errStopped says that ctx ended before the input did.
+var errStopped = errors.New("stopped")
+
 // sendAll hands every record over. An error of one record does not keep the
-// others from being sent; any other error ends it.
+// others from being sent; any other error ends it, and ctx does, with errStopped.
 func sendAll(ctx context.Context, producer *mq.Producer, stdin io.Reader, opt produceOptions, sent *tally) error {
 	pace := newPacer(opt.rate)
-	return opt.in.each(stdin, func(at place, r *mq.Record) bool {
-		if ctx.Err() != nil || sent.hopeless() {
+	var stopped error
+	err := opt.in.each(stdin, func(at place, r *mq.Record) bool {
+		if ctx.Err() != nil {
+			stopped = errStopped
+		}
+		if stopped != nil || sent.hopeless() {
 			return false
 		}
 		opt.edit(r)
@@ -106,6 +120,7 @@ func sendAll(ctx context.Context, producer *mq.Producer, stdin io.Reader, opt pr
 		producer.SendAsync(context.WithoutCancel(ctx), r, func(r *mq.Record, err error) { sent.done(at, r, err) })
 		return true
 	})
+	return errors.Join(err, stopped)
 }
 
 // tally counts what became of records. Its methods may be called from any goroutine.
@@ -179,11 +194,7 @@ func (t *tally) String() string {
 }
 
 func (t *tally) sizeLocked() string {
-	records := "records"
-	if t.ok == 1 {
-		records = "record"
-	}
-	return fmt.Sprintf("%s %s (%s)", progress.Count(int64(t.ok)), records, progress.Bytes(t.bytes))
+	return fmt.Sprintf("%s (%s)", progress.Records(int64(t.ok)), progress.Bytes(t.bytes))
 }
 
 // outcome is what was not sent, or not even read.

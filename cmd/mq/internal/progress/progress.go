@@ -37,7 +37,7 @@ func (m *Meter) Line(columns int) string {
 		return ""
 	}
 	first, last := m.samples[0], m.samples[len(m.samples)-1]
-	parts := []string{Count(last.Records) + " records"}
+	parts := []string{Records(last.Records)}
 	seconds := last.At.Sub(first.At).Seconds()
 	if seconds > 0 {
 		parts = append(parts, Count(int64(float64(last.Records-first.Records)/seconds))+"/s")
@@ -56,6 +56,14 @@ func (m *Meter) Line(columns int) string {
 		}
 	}
 	return ""
+}
+
+// Records writes a number of records for people: 1 record, 1,234 records.
+func Records(n int64) string {
+	if n == 1 {
+		return "1 record"
+	}
+	return Count(n) + " records"
 }
 
 // Count writes a number for people: 1,234,567.

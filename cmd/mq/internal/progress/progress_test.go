@@ -64,6 +64,11 @@ func TestNumbersForPeople(t *testing.T) {
 			t.Errorf("%d: got %q, want %q", n, got, want)
 		}
 	}
+	for n, want := range map[int64]string{0: "0 records", 1: "1 record", 2000: "2,000 records"} {
+		if got := progress.Records(n); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
+		}
+	}
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 999_949: "999.9 kB", 999_950: "1.0 MB", 12_345_678: "12.3 MB", 1 << 62: "4611.7 PB"} {
 		if got := progress.Bytes(n); got != want {
 			t.Errorf("%d: got %q, want %q", n, got, want)
