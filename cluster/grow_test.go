@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // endOf is how far a broker's copy of a partition is.
@@ -90,4 +92,71 @@ func TestABrokerThatWasAwayForLongCatchesUp(t *testing.T) {
 	waitFor(t, "it to catch up", func() bool { return back.endOf(t, "t", 0) == 50 })
 	c.put("t", 0, "50")
 	waitFor(t, "it to follow", func() bool { return back.endOf(t, "t", 0) == 51 })
+}
+
+func TestABrokerThatIsRemovedLosesNothing(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 4)
+	c.create("t", 6)
+	for p := range int32(6) {
+		c.put("t", p, "0")
+	}
+	leaves := c.nodes[2]
+	if err := c.nodes[1].RemoveBroker(timeout(t), 2); err != nil {
+		t.Fatal(err)
+	}
+	s := c.nodes[1].meta.state.Load()
+	s.eachShard(func(shard shardRecord, _ *topicRecord) {
+		if len(shard.Replicas) != 3 || !shard.settled() {
+			t.Errorf("shard %d is on %+v", shard.Shard, shard.Replicas)
+		}
+	})
+	if err := leaves.Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(c.nodes, 2)
+	for p := range int32(6) {
+		c.put("t", p, "1")
+		if got := strings.Join(readAll(t, c.leader("t", p), "t", p, 0), ""); got != "01" {
+			t.Errorf("partition %d has %s", p, got)
+		}
+	}
+}
+
+func TestThreeBecomeTwo(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 3)
+	if err := c.nodes[2].Close(); err != nil { // dead
+		t.Fatal(err)
+	}
+	delete(c.nodes, 2)
+	if err := c.nodes[1].RemoveBroker(timeout(t), 2); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(3) {
+		c.put("t", p, "x")
+	}
+	// A new one takes the place, under a number of its own.
+	c.add(4)
+	c.ready()
+	waitFor(t, "three replicas of everything", func() bool {
+		missing := 0
+		c.nodes[1].meta.state.Load().eachShard(func(shard shardRecord, _ *topicRecord) {
+			if len(shard.Replicas) != 3 || !shard.settled() {
+				missing++
+			}
+		})
+		return missing == 0
+	})
+}
+
+func TestABrokerThatIsNotThereOrTheLastIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	for id, why := range map[int32]string{1: "the last", 7: "no broker 7"} {
+		if err := n.RemoveBroker(timeout(t), id); !errors.Is(err, mqerr.ErrInvalidRequest) || !strings.Contains(err.Error(), why) {
+			t.Errorf("broker %d: %v", id, err)
+		}
+	}
 }

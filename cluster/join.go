@@ -106,8 +106,8 @@ func (n *Node) takePart(ctx context.Context) error {
 	if _, err := n.host.SyncRead(ctx, metaShard, nil); err != nil {
 		return fmt.Errorf("%w: metadata: %w", mqerr.ErrLeaderNotAvailable, err)
 	}
-	me := n.record()
-	if n.meta.state.Load().brokers[me.ID] != me {
+	me, known := n.record(), n.meta.state.Load().brokers[n.cfg.BrokerID]
+	if me.Leaving = known.Leaving; known != me {
 		if err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &me}, nil); err != nil {
 			return err
 		}

@@ -146,54 +146,20 @@ func (n *Node) proposeChange(ctx context.Context, r *replica, c *changeReplica) 
 	return n.proposeMeta(ctx, &metaCommand{ChangeReplica: c}, nil)
 }
 
-// replenish adds a replica to each shard that has too few, where this broker
-// leads the metadata: after brokers joined, or when a replica was given up.
+// replenish decides, where this broker leads the metadata, which replicas have to
+// come or go: after brokers joined, or while one leaves.
 func (n *Node) replenish() {
 	if _, err := n.metaRep.Load().epochServed(); err != nil {
 		return
 	}
-	s := n.meta.state.Load()
-	load, moving := s.load(), 0
-	var adds []*changeReplica
-	s.eachShard(func(shard shardRecord, t *topicRecord) {
-		if !shard.settled() {
-			moving++
-			return
-		}
-		if moving+len(adds) >= movesAtOnce || shard.staying() >= s.replicasWanted(shard, t) {
-			return
-		}
-		for _, b := range byLoad(load) {
-			if _, has := shard.on(b); !has {
-				load[b]++
-				c := &changeReplica{Shard: shard.Shard, Change: addReplica, Broker: b}
-				if t != nil {
-					c.TopicID = &t.ID
-				}
-				adds = append(adds, c)
-				return
-			}
-		}
-	})
 	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
 	defer cancel()
-	for _, c := range adds {
-		if err := n.proposeMeta(ctx, &metaCommand{ChangeReplica: c}, nil); err != nil {
+	for _, cmd := range n.meta.state.Load().plan() {
+		if err := n.proposeMeta(ctx, cmd, nil); err != nil {
 			if n.closing.Err() == nil && !errors.Is(err, mqerr.ErrNotLeader) {
-				n.log.Info("a replica could not be added, will try again", "shard", c.Shard, "broker", c.Broker, "error", err)
+				n.log.Info("replicas could not be moved, will try again", "error", err)
 			}
 			return
 		}
 	}
-}
-
-// replicasWanted is how many replicas a shard should have; t is its topic.
-func (s *metaState) replicasWanted(shard shardRecord, t *topicRecord) int {
-	switch {
-	case shard.Shard == metaShard:
-		return 0 // a broker gets its replica when it joins
-	case t != nil && t.Factor > 0:
-		return min(int(t.Factor), len(s.brokers))
-	}
-	return min(defaultReplicas, len(s.brokers))
 }

@@ -28,6 +28,8 @@ type metaCommand struct {
 	CreateGroupSlot *createGroupSlot `json:"create_group_slot,omitempty"`
 	AllocProducers  *allocProducers  `json:"alloc_producers,omitempty"`
 	ChangeReplica   *changeReplica   `json:"change_replica,omitempty"`
+	LeaveBroker     *leaveBroker     `json:"leave_broker,omitempty"`
+	ForgetBroker    *leaveBroker     `json:"forget_broker,omitempty"`
 }
 
 // formCluster is the first command: a cluster of one broker.
@@ -248,6 +250,10 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 		return first, nil
 	case cmd.ChangeReplica != nil:
 		return nil, t.changeReplica(cmd.ChangeReplica)
+	case cmd.LeaveBroker != nil:
+		return nil, t.leaveBroker(cmd.LeaveBroker.Broker)
+	case cmd.ForgetBroker != nil:
+		return nil, t.forgetBroker(cmd.ForgetBroker.Broker)
 	}
 	return nil, fmt.Errorf("%w: empty metadata command", mqerr.ErrInternal)
 }
@@ -255,9 +261,11 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 func (t *metaTx) registerBroker(b brokerRecord) error {
 	if old, ok := t.next.brokers[b.ID]; ok && old.DirID != b.DirID {
 		return errOtherDirectory(old, b.DirID)
+	} else if ok {
+		b.Leaving = old.Leaving
 	}
 	t.next.brokers[b.ID] = b
-	return t.put(fmt.Sprintf("%s%d", preBroker, b.ID), b)
+	return t.put(brokerKey(b.ID), b)
 }
 
 func (t *metaTx) createTopic(c *createTopic) (any, error) {

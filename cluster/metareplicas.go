@@ -32,6 +32,9 @@ const (
 
 func (t *metaTx) changeReplica(c *changeReplica) error {
 	return t.updateShard(c, func(s *shardRecord) error {
+		for _, r := range s.Replicas { // raft takes no number twice, not of one that left either
+			s.Newest = max(s.Newest, r.Replica)
+		}
 		at := s.replica(c.Replica)
 		if c.Change != addReplica && at < 0 {
 			return fmt.Errorf("%w: shard %d has no replica %d", mqerr.ErrInvalidRequest, s.Shard, c.Replica)
@@ -64,9 +67,6 @@ func (t *metaTx) addReplica(s *shardRecord, broker int32) error {
 	}
 	if _, ok := s.on(broker); ok {
 		return fmt.Errorf("%w: broker %d has a replica of shard %d", mqerr.ErrInvalidRequest, broker, s.Shard)
-	}
-	for _, r := range s.Replicas {
-		s.Newest = max(s.Newest, r.Replica)
 	}
 	s.Newest++
 	s.Replicas = append(s.Replicas, replicaRecord{Broker: broker, Replica: s.Newest, Added: true, Joining: true})

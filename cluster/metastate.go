@@ -44,6 +44,8 @@ type brokerRecord struct {
 	Addr  string `json:"addr,omitempty"`
 	// PeerAddr is where other brokers find it.
 	PeerAddr string `json:"peer_addr,omitempty"`
+	// Leaving brokers get nothing new, and what they have goes elsewhere.
+	Leaving bool `json:"leaving,omitempty"`
 }
 
 type topicRecord struct {
@@ -59,7 +61,7 @@ type topicRecord struct {
 type shardRecord struct {
 	Shard    uint64          `json:"shard"`
 	Replicas []replicaRecord `json:"replicas"`
-	Newest   uint64          `json:"newest,omitempty"` // replica number given out last, when more than the first ones were
+	Newest   uint64          `json:"newest,omitempty"` // replica number given out last, once it was changed
 }
 
 type replicaRecord struct {
@@ -155,6 +157,13 @@ func (s *metaState) byDir(dirID string) (brokerRecord, bool) {
 		}
 	}
 	return brokerRecord{}, false
+}
+
+// staying gives the brokers that are there to stay.
+func (s *metaState) staying() map[int32]brokerRecord {
+	out := maps.Clone(s.brokers)
+	maps.DeleteFunc(out, func(_ int32, b brokerRecord) bool { return b.Leaving })
+	return out
 }
 
 // eachShard calls fn with every shard and its topic, nil for one of none.

@@ -13,10 +13,10 @@ import (
 // are as many brokers. Kafka: default.replication.factor.
 const defaultReplicas = 3
 
-// load counts the replicas on each broker.
+// load counts the replicas on each broker that stays.
 func (s *metaState) load() map[int32]int {
 	load := make(map[int32]int, len(s.brokers))
-	for id := range s.brokers {
+	for id := range s.staying() {
 		load[id] = 0
 	}
 	s.eachShard(func(shard shardRecord, _ *topicRecord) {
