@@ -17,8 +17,9 @@ fmt: ## format (gofumpt, gci)
 gen: ## make the protobuf code
 	$(TOOL) buf generate transport/proto --template transport/proto/buf.gen.yaml
 
-.PHONY: build lint test race gen-check tidy-check nested e2e
+.PHONY: build cross lint test race gen-check tidy-check nested e2e
 build: ## compile everything
+cross: ## compile the command line for other systems
 lint: ## golangci-lint and the import rules
 test: ## all packages
 race: ## the core packages with -race -shuffle=on
@@ -26,12 +27,16 @@ gen-check: ## committed protobuf code is current
 tidy-check: ## every go.mod is tidy
 nested: ## tests of the nested modules
 e2e: ## the command line end to end
-build lint test race gen-check tidy-check nested e2e:
+build cross lint test race gen-check tidy-check nested e2e:
 	.ci/run $@
 
 .PHONY: short
 short: ## the inner loop
 	go test -short ./...
+
+.PHONY: man
+man: ## write the manual pages to bin/man
+	go run ./cmd/mq man bin/man
 
 .PHONY: fuzz
 fuzz: ## each fuzz target in turn for T (default 30s)
