@@ -22,12 +22,12 @@ func (p *program) runMode(ctx context.Context, mode string) error {
 		return p.runBroker(ctx, f.Broker, brokerOptions{})
 	case "producer":
 		if f.Producer.Topic == "" {
-			return usage(fmt.Errorf("--mode producer needs a --config with producer.topic"))
+			return usage(fmt.Errorf("--mode producer needs producer.topic, from a --config"))
 		}
 		return p.produce(ctx, f.Client, plainLines(f.Producer))
 	case "consumer":
 		if len(f.Consumer.Topics) == 0 {
-			return usage(fmt.Errorf("--mode consumer needs a --config with consumer.topic"))
+			return usage(fmt.Errorf("--mode consumer needs consumer.topic, from a --config"))
 		}
 		pattern, err := format.Parse(defaultFormat)
 		if err != nil {
