@@ -54,8 +54,8 @@ func Load(path string) (*Config, error) {
 	return Resolve(l)
 }
 
-// Resolve lays layers over each other, whatever their order, and checks every
-// setting, hidden or not. The error is Faults.
+// Resolve lays layers over each other, whatever their order. A value that can't
+// be read is an error also where another one hides it. The error is Faults.
 func Resolve(layers ...Layer) (*Config, error) {
 	c := &Config{set: map[*key]applied{}}
 	var faults Faults

@@ -72,10 +72,14 @@ func Hidden(settings []Setting) []Setting {
 	return settings
 }
 
-// Document returns settings as the nested maps of a file.
+// Document returns settings as the nested maps of a file, without those that
+// the address is the default of: who changes it there changes them.
 func Document(settings []Setting) *yaml.Node {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	for _, s := range settings {
+		if s.Source == addressName {
+			continue
+		}
 		in, path := root, strings.Split(s.Key, ".")
 		for _, section := range path[:len(path)-1] {
 			in = below(in, section)
