@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lni/dragonboat/v4/raftio"
+	"github.com/lni/dragonboat/v4/raftpb"
+
 	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
@@ -184,6 +187,44 @@ func (n *Node) placeMeta(r *replica) {
 	if s := n.meta.state.Load(); s.meta.replica(r.id.Replica) >= 0 {
 		r.shard.Store(&s.meta)
 	}
+}
+
+// notAlone looks into the raft log of the metadata for others who came after what
+// the metadata holds durably: it must not lead alone then, nor be waited for.
+func (n *Node) notAlone(r *replica, known bool) error {
+	if !known || !r.lone() {
+		return nil
+	}
+	log := n.rlog.Log()
+	snap, err := log.GetSnapshot(r.id.Shard, r.id.Replica)
+	if err != nil {
+		return err
+	}
+	others := len(snap.Membership.Addresses) > 1
+	state, err := log.ReadRaftState(r.id.Shard, r.id.Replica, snap.Index)
+	if err != nil && !errors.Is(err, raftio.ErrNoSavedLog) {
+		return err
+	}
+	for at, end := state.FirstIndex, state.FirstIndex+state.EntryCount; at < end && !others; {
+		entries, _, err := log.IterateEntries(nil, 0, r.id.Shard, r.id.Replica, at, end, 1<<20)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			var cc raftpb.ConfigChange
+			if e.Type == raftpb.ConfigChangeEntry && cc.Unmarshal(e.Cmd) == nil && cc.ReplicaID != r.id.Replica {
+				others = true
+			}
+			at = e.Index + 1
+		}
+	}
+	if others {
+		r.shard.Store(&shardRecord{Shard: metaShard, Replicas: append([]replicaRecord{{Broker: -1}}, r.shard.Load().Replicas...)})
+	}
+	return nil
 }
 
 // joinRequest asks to be let into the cluster.

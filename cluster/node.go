@@ -211,6 +211,9 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 	}
 	if s.Shard == metaShard {
 		n.placeMeta(r)
+		if err := n.notAlone(r, known); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 	}
 	n.replicas.Lock()
 	n.replicas.byShard[s.Shard] = r

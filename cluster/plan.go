@@ -33,15 +33,23 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 	return cmds
 }
 
+// replicasWanted is how many replicas a shard should have; t is its topic.
+func (s *metaState) replicasWanted(shard shardRecord, t *topicRecord) int {
+	brokers := len(s.staying())
+	switch {
+	case shard.Shard == metaShard:
+		return brokers // each gets its own when it joins
+	case t != nil && t.Factor > 0:
+		return min(int(t.Factor), brokers)
+	}
+	return min(defaultReplicas, brokers)
+}
+
 // planShard gives the next change of a settled shard, nil if all is well.
 func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]int) *changeReplica {
 	c := &changeReplica{Shard: shard.Shard}
-	want := defaultReplicas
 	if t != nil {
 		c.TopicID = &t.ID
-		if t.Factor > 0 {
-			want = int(t.Factor)
-		}
 	}
 	good := 0 // replicas on brokers that stay
 	for _, r := range shard.Replicas {
@@ -51,7 +59,7 @@ func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]
 			good++
 		}
 	}
-	if good < min(want, len(load)) {
+	if good < s.replicasWanted(shard, t) {
 		for _, b := range byLoad(load) {
 			if _, has := shard.on(b); !has {
 				load[b]++
