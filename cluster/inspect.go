@@ -19,7 +19,11 @@ func (n *Node) Settled(brokers int) error {
 	}
 	var missing error
 	s.eachShard(func(shard shardRecord, t *topicRecord) {
-		want, has := s.replicasWanted(shard, t), 0
+		want, has := defaultReplicas, 0
+		if t != nil && t.Factor > 0 {
+			want = int(t.Factor)
+		}
+		want = min(want, brokers)
 		if shard.Shard == metaShard {
 			want = metaVoters(brokers)
 		}
