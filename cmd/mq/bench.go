@@ -16,7 +16,7 @@ import (
 )
 
 func newBench(p *program) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "bench",
 		Short: "Measure how many records get through, and how long they take",
 		Long: `Measure throughput and latency of a broker: of the one that --broker names, or
@@ -24,15 +24,7 @@ without it of one in this process, in memory or with --data-dir on a disk. What
 was measured is part of the answer.
 
 A topic is made for it and deleted afterwards; nothing else is touched.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return usage(fmt.Errorf("no command %q (see %s --help)", args[0], cmd.CommandPath()))
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(
+	},
 		newBenchKind(p, bench.Produce, "Send records and measure until they are acknowledged",
 			`Send records and measure until they are acknowledged.
 
@@ -46,7 +38,6 @@ which returns up to 1000 records.`),
 			`Send records at a rate and measure until a consumer has them. Latency counts
 from when a record was due, also when the broker held up those before it.`),
 	)
-	return cmd
 }
 
 // benchFlags are what the kinds of bench have in common.

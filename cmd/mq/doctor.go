@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,27 +142,41 @@ func (p *program) examine(ctx context.Context, d *diagnosis, opts doctorOptions)
 
 // examineConfig returns what is configured, and whether that can be relied on.
 func (p *program) examineConfig(d *diagnosis) (config.File, bool) {
+	const name = "config"
+	for _, text := range config.Strays(os.Environ()) {
+		d.warn(name, "unset it, or give it the name that was meant", "%s", text)
+	}
 	f, err := p.load()
 	if err != nil {
-		d.fail("config", "correct it; docs/USAGE.md tells the keys", "%v", err)
-		flags, _ := config.FromFlags(p.broker, nil)
-		if c, err := config.Resolve(flags); err == nil {
+		d.fail(name, "correct it; mq config print --explain tells what counts and why", "%v", err)
+		only, err := config.FromFlags(p.broker, nil)
+		if c, resolveErr := config.Resolve(only); err == nil && resolveErr == nil {
 			f = c.File
 		}
 		return f, false
 	}
-	from := "no file, defaults"
-	if path := given(p.configFile, "MQ_CONFIG"); path != "" {
-		from = "from " + path
+	c, err := p.settings() // as load has it
+	if err != nil {
+		return f, false
 	}
-	if _, profile, _ := p.profileInUse(); profile != "" {
-		from += "; profile " + profile
-	}
-	if p.broker != "" {
-		from += "; the broker from --broker"
-	}
-	d.ok("config", "%s", from)
+	d.ok(name, "%s", strings.Join(sources(c), ", "))
 	return f, true
+}
+
+// line matches where in a file a setting is, and under which name.
+var line = regexp.MustCompile(`(:\d+)?( \(\w+\))?$`)
+
+// sources tells where settings are from, each place once.
+func sources(c *config.Config) (all []string) {
+	for _, s := range c.Given() {
+		if from := line.ReplaceAllString(s.Source, ""); !slices.Contains(all, from) {
+			all = append(all, from)
+		}
+	}
+	if len(all) == 0 {
+		return []string{"nothing is set, defaults"}
+	}
+	return all
 }
 
 // clock checks what retention and timestamps depend on. built is when the

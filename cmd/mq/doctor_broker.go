@@ -21,7 +21,7 @@ const (
 func (d *diagnosis) broker(ctx context.Context, cfg mq.ClientConfig, timeout time.Duration) {
 	const name = "broker"
 	addrs := strings.Join(cfg.Brokers, ", ")
-	cfg.Timeout = timeout
+	cfg.Timeout, cfg.MaxRetries = timeout, mq.NoRetries
 	dialing, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, err := mq.Dial(dialing, cfg)
