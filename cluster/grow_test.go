@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 )
@@ -159,4 +161,42 @@ func TestABrokerThatIsNotThereOrTheLastIsNotRemoved(t *testing.T) {
 			t.Errorf("broker %d: %v", id, err)
 		}
 	}
+}
+
+// After a power cut the store may have forgotten that others came; the raft log
+// knows. Opening must not wait for them, nor the broker go on alone.
+func TestABrokerThatWasTheFirstDoesNotGoOnAlone(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 0)
+	disk := newBadDisk()
+	disk.store = vfs.NewCrashableMem()
+	cfg := disk.config()
+	cfg.BrokerID, cfg.Network, cfg.PeerListen = 1, c.net, "broker-1"
+	c.cfgs[1] = cfg
+	first := c.open(1)
+	c.add(2)
+	c.add(3)
+	c.ready()
+	waitFor(t, "three voters of the metadata", func() bool {
+		s := first.meta.state.Load().meta
+		return len(s.Replicas) == 3 && s.settled()
+	})
+	cut := disk.store.CrashClone(vfs.CrashCloneCfg{})
+	for _, n := range c.nodes {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.store = cut
+	cfg.Test.StoreFS = disk.config().Test.StoreFS
+	c.cfgs[1] = cfg
+	again := c.open(1)
+	if again.metaRep.Load().lone() {
+		t.Error("it takes itself for the only one")
+	}
+	c.open(2)
+	c.open(3)
+	c.ready()
+	c.create("t", 1)
+	c.put("t", 0, "x")
 }
