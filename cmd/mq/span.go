@@ -48,42 +48,52 @@ func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []in
 	if err != nil {
 		return nil, err
 	}
-	spans := make([]span, min(len(oldest), len(newest))) // the topic may have grown in between
+	froms, err := timed(ctx, admin, topic, partitions, r.From, newest)
+	if err != nil {
+		return nil, err
+	}
+	tos, err := timed(ctx, admin, topic, partitions, r.To, newest)
+	if err != nil {
+		return nil, err
+	}
+	spans := make([]span, min(len(oldest), len(newest), len(froms), len(tos))) // the topic may have grown in between
 	for i := range spans {
-		n, first, end := oldest[i].Partition, oldest[i].Offset, newest[i].Offset
-		place := func(p offsets.Point, from int64) (int64, error) {
+		first, end := oldest[i].Offset, newest[i].Offset
+		place := func(p offsets.Point, at mq.PartitionOffset, from int64) int64 {
 			switch p.Kind {
 			case offsets.Start:
-				return plus(first, p.N), nil
+				return plus(first, p.N)
 			case offsets.End:
-				return max(end-p.N, first), nil
+				return max(end-p.N, first)
 			case offsets.Plus:
-				return plus(from, p.N), nil
+				return plus(from, p.N)
 			case offsets.Time:
-				found, err := admin.ListOffsets(ctx, topic, mq.StartAtTime(p.Time), n)
-				if err == nil && found[0].Offset >= 0 {
-					return found[0].Offset, nil
+				if at.Offset < 0 {
+					return end // nothing is as young
 				}
-				return end, err // nothing is as young
+				return at.Offset
 			default:
-				return p.N, nil
+				return p.N
 			}
 		}
-		from, err := place(r.From, 0)
-		if err != nil {
-			return nil, err
-		}
-		s := span{tp: mq.TopicPartition{Topic: topic, Partition: n}, from: from, to: math.MaxInt64, seek: min(max(from, first), end), first: first}
+		s := span{tp: mq.TopicPartition{Topic: topic, Partition: oldest[i].Partition}, to: math.MaxInt64, first: first}
+		s.from = place(r.From, froms[i], 0)
+		s.seek = min(max(s.from, first), end)
 		if r.HasTo {
-			to, err := place(r.To, from)
-			if err != nil {
-				return nil, err
-			}
-			s.to = min(to, end)
+			s.to = min(place(r.To, tos[i], s.from), end)
 		}
 		spans[i] = s
 	}
 	return spans, nil
+}
+
+// timed asks for the offsets of a point that is a time; of any other it
+// returns what it was given.
+func timed(ctx context.Context, admin *mq.Admin, topic string, partitions []int32, p offsets.Point, other []mq.PartitionOffset) ([]mq.PartitionOffset, error) {
+	if p.Kind != offsets.Time {
+		return other, nil
+	}
+	return admin.ListOffsets(ctx, topic, mq.StartAtTime(p.Time), partitions...)
 }
 
 // plus adds what a person typed, which may be anything that is not negative.
