@@ -119,10 +119,10 @@ func send(t *testing.T, w *os.File, text string) {
 func TestHopelessProducerDoesNotWaitForItsInput(t *testing.T) {
 	t.Parallel()
 	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
-	produce, stdin := startProduce(t, "--broker", broker.addr, "-p", "9")
-	send(t, stdin, "a\n")
+	produce, stdin := startProduce(t, "--broker", broker.addr, "-f", "json")
+	send(t, stdin, `{"value":"a","partition":9}`+"\n")
 	code := exitOf(t, produce.Wait())
-	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitFailed || !strings.Contains(stderr, "the first is line 1: ") {
+	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitFailed || !strings.Contains(stderr, "the first is record 1: ") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }
