@@ -192,7 +192,7 @@ func each(err error) []string {
 		for _, e := range wrapped.Unwrap() {
 			if errors.As(e, &joined) {
 				for _, fault := range joined.Unwrap() {
-					texts = append(texts, fault.Error())
+					texts = append(texts, strings.ReplaceAll(fault.Error(), "mq: ", ""))
 				}
 			}
 		}

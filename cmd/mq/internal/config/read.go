@@ -135,7 +135,7 @@ func (r *reader) document(text []byte) {
 		return
 	}
 	root := doc.Content[0]
-	r.pairs(root, "want the sections "+strings.Join(sections(), ", "), 0, func(k, value *yaml.Node) {
+	r.pairs(root, "", 0, func(k, value *yaml.Node) {
 		if !slices.Contains(sections(), k.Value) {
 			text := unknown("", k.Value)
 			if text == unknownKey {
@@ -144,18 +144,22 @@ func (r *reader) document(text []byte) {
 			r.fault(k, "%.60s: %s", k.Value, text)
 			return
 		}
-		r.pairs(value, k.Value+": want keys under it", 0, func(name, value *yaml.Node) { r.setting(k.Value, name, value) })
+		r.pairs(value, k.Value, 0, func(name, value *yaml.Node) { r.setting(k.Value, name, value) })
 	})
 }
 
-// pairs calls each with the keys and values of a mapping; what << merges into
-// it comes after its own and gives way to it. No mapping at all is fine.
-func (r *reader) pairs(n *yaml.Node, want string, depth int, each func(k, value *yaml.Node)) {
+// pairs calls each with the keys and values of a section's mapping; what <<
+// merges into it comes after its own and gives way to it. Null is fine.
+func (r *reader) pairs(n *yaml.Node, section string, depth int, each func(k, value *yaml.Node)) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
 	if isNull(n) {
 		return
+	}
+	prefix, want := section+".", section+": want keys under it"
+	if section == "" {
+		prefix, want = "", "want the sections "+strings.Join(sections(), ", ")
 	}
 	if n.Kind != yaml.MappingNode || depth > maxMerge {
 		r.fault(n, "%s", want)
@@ -164,8 +168,12 @@ func (r *reader) pairs(n *yaml.Node, want string, depth int, each func(k, value 
 	seen := map[string]int{}
 	for i := 0; i < len(n.Content); i += 2 {
 		k := n.Content[i]
+		if k.Kind != yaml.ScalarNode {
+			r.fault(k, "a key that is no word; %s", want)
+			continue
+		}
 		if first, again := seen[k.Value]; again {
-			r.fault(k, "%.60s: is there already, on line %d", k.Value, first)
+			r.fault(k, "%s%.60s: is there already, on line %d", prefix, k.Value, first)
 			continue
 		}
 		seen[k.Value] = k.Line
@@ -175,7 +183,7 @@ func (r *reader) pairs(n *yaml.Node, want string, depth int, each func(k, value 
 	}
 	for i := 0; i < len(n.Content); i += 2 {
 		if k := n.Content[i]; k.Tag == "!!merge" {
-			r.pairs(n.Content[i+1], want, depth+1, func(k, value *yaml.Node) {
+			r.pairs(n.Content[i+1], section, depth+1, func(k, value *yaml.Node) {
 				if _, own := seen[k.Value]; !own {
 					each(k, value)
 				}
@@ -189,7 +197,7 @@ func (r *reader) setting(section string, name, value *yaml.Node) {
 	key, unit := find(full)
 	switch {
 	case key == nil && isSection(full):
-		r.pairs(value, full+": want keys under it", 0, func(name, value *yaml.Node) { r.setting(full, name, value) })
+		r.pairs(value, full, 0, func(name, value *yaml.Node) { r.setting(full, name, value) })
 		return
 	case key == nil:
 		r.fault(name, "%.60s: %s", full, unknown(section, name.Value))
