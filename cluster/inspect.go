@@ -19,11 +19,7 @@ func (n *Node) Settled(brokers int) error {
 	}
 	var missing error
 	s.eachShard(func(shard shardRecord, t *topicRecord) {
-		want, has := defaultReplicas, 0
-		if t != nil && t.Factor > 0 {
-			want = int(t.Factor)
-		}
-		want = min(want, brokers)
+		want, has := s.replicasWanted(shard, t), 0
 		if shard.Shard == metaShard {
 			want = metaVoters(brokers)
 		}
