@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/sdnotify"
+	"github.com/raftmq/mq/cmd/mq/internal/whole"
 )
 
 // drainTime bounds the clean end of a broker after the first signal.
@@ -89,7 +89,7 @@ func (p *program) runBroker(ctx context.Context, cfg mq.BrokerConfig, options br
 		p.say("clients on other machines are told %s too, which does not lead here: say --advertise HOST:PORT", b.Addr())
 	}
 	if options.addrFile != "" {
-		if err := writeWhole(options.addrFile, b.Addr()+"\n"); err != nil {
+		if err := whole.Write(options.addrFile, []byte(b.Addr()+"\n"), 0o644); err != nil {
 			return err
 		}
 	}
@@ -140,12 +140,4 @@ func (p *program) serveMetrics(ctx context.Context, b *mq.Broker, addr string) (
 func onEveryInterface(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && (host == "" || net.ParseIP(host).IsUnspecified())
-}
-
-// writeWhole writes a file so that a reader sees all of it or nothing.
-func writeWhole(path, text string) error {
-	if err := os.WriteFile(path+".tmp", []byte(text), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".tmp", path)
 }
