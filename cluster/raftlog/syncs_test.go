@@ -30,7 +30,8 @@ func cluster(t testing.TB, n int, o raftlog.Options) (lead *host, disks []*power
 		d := newPowerDisk()
 		disks = append(disks, d)
 		opts := o
-		h := startHost(t, hostConfig{net: net, addr: members[uint64(i+1)], fs: d, dir: "/data", log: &opts})
+		// Slow ticks: on a busy machine no other leader is elected meanwhile.
+		h := startHost(t, hostConfig{net: net, addr: members[uint64(i+1)], fs: d, dir: "/data", log: &opts, rtt: 10})
 		t.Cleanup(h.Close)
 		h.startShard(t, 5, uint64(i+1), members, &sumDisk{})
 		hosts = append(hosts, h)

@@ -40,7 +40,6 @@ func (l *Log) write() {
 				return
 			}
 		case <-l.closing:
-			l.takeFacts()
 			err := l.commit(nil)
 			if err == nil {
 				err = l.finish()
