@@ -41,7 +41,7 @@ func LockHolder(path string) (pid int, held bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	lock := unix.Flock_t{Type: unix.F_WRLCK} // the whole file
 	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lock); err != nil {
 		return 0, false, err
@@ -57,13 +57,13 @@ func Writable(dir string) error {
 	return nil
 }
 
-var volatile = map[int64]string{
+var volatile = map[uint32]string{
 	unix.TMPFS_MAGIC:           "tmpfs",
 	unix.RAMFS_MAGIC:           "ramfs",
 	unix.OVERLAYFS_SUPER_MAGIC: "overlayfs",
 }
 
-var remote = map[int64]string{
+var remote = map[uint32]string{
 	unix.NFS_SUPER_MAGIC:  "NFS",
 	unix.SMB_SUPER_MAGIC:  "SMB",
 	unix.SMB2_SUPER_MAGIC: "SMB",
@@ -77,7 +77,7 @@ func FileSystemOf(dir string) (FileSystem, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return FileSystem{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	kind := int64(s.Type) & 0xffffffff // some are negative where the field has 32 bits
+	kind := uint32(s.Type) // the field has 32 bits on some machines
 	return FileSystem{
 		Free: s.Bavail * uint64(s.Frsize), Total: s.Blocks * uint64(s.Frsize),
 		Volatile: volatile[kind], Remote: remote[kind],
@@ -121,7 +121,7 @@ func probeFsync(dir string) (Probe, error) {
 		return Probe{}, &fs.PathError{Op: "write", Path: dir, Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var took []time.Duration
 	for began := time.Now(); len(took) < probeCount && time.Since(began) < probeTime; {
 		start := time.Now()
