@@ -135,9 +135,21 @@ func (n *Node) HandOver(ctx context.Context) error {
 	return nil
 }
 
+// giveAway hands the partitions led here to others: this broker can't take records.
+func (n *Node) giveAway() {
+	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
+	defer cancel()
+	led := slices.DeleteFunc(n.led(), func(r *replica) bool { return r.id.Shard < firstPartition })
+	n.transfer(ctx, led, func(*replica, replicaRecord) bool { return true })
+}
+
 // balance hands shards to the brokers that come first for them.
 func (n *Node) balance() {
 	if n.stopping.Load() {
+		return
+	}
+	if n.shortOfDisk() {
+		n.giveAway()
 		return
 	}
 	since := n.now().Add(-balanceAfter).UnixMilli()

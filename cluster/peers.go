@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -56,6 +57,7 @@ func (n *Node) attach(ctx context.Context) (err error) {
 		Resolve: n.resolve,
 		Handlers: network.Handlers{
 			Call: n.serveCall, Admit: n.admit, OnBroken: n.peerLost,
+			Keep: n.keeps, KeepChunk: func(*raftpb.Chunk) bool { return !n.shortOfDisk() },
 			OnRefused: func(dirID string, err error) {
 				n.log.Error("another broker refuses this one", "directory", dirID, "error", err)
 			},
@@ -83,8 +85,10 @@ func (n *Node) admit(peer network.Identity) error {
 	if b, ok := n.meta.state.Load().brokers[peer.BrokerID]; ok && b.DirID != peer.DirectoryID && peer.ClusterID != "" {
 		return errOtherDirectory(b, peer.DirectoryID)
 	}
-	n.peers.put(peer.DirectoryID, peer.Addr)
-	n.lost.set(peer.DirectoryID, false)
+	if peer.ClusterID != "" { // and so it is of this one
+		n.peers.put(peer.DirectoryID, peer.Addr)
+		n.lost.set(peer.DirectoryID, false)
+	}
 	return nil
 }
 
@@ -146,6 +150,19 @@ func decodeAnswer[A any](b []byte) (*A, error) {
 	return a, nil
 }
 
+// keeps reports whether a raft message is taken in. While the disk is nearly full
+// records are not: to raft they are lost, and sent again when there is room. What
+// else there is goes on, so that the broker votes and hears of trims.
+func (n *Node) keeps(m *raftpb.Message) bool {
+	if m.Type != raftpb.Replicate || len(m.Entries) == 0 || m.ShardID < firstPartition {
+		return true
+	}
+	return !n.shortOfDisk() || !slices.ContainsFunc(m.Entries, func(e raftpb.Entry) bool { return len(e.Cmd) > smallCommand })
+}
+
+// shortOfDisk reports that the disk is nearly full.
+func (n *Node) shortOfDisk() bool { return !n.inMemory() && n.fence.Load() != nil }
+
 // campaign makes a replica of this broker stand for election now instead of
 // after a randomised election timeout: the message a leader sends to the one it
 // hands leadership to (raft thesis 3.10), sent by the replica to itself. It is
@@ -164,11 +181,11 @@ type statusRequest struct {
 type statusAnswer struct {
 	Applied  map[uint64]uint64 `json:"applied,omitempty"`
 	Lost     bool              `json:"lost,omitempty"`
-	Stopping bool              `json:"stopping,omitempty"` // it gives its leaderships away
+	Stopping bool              `json:"stopping,omitempty"` // it leads nothing if others can
 }
 
 func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
-	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load()}
+	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load() || n.shortOfDisk()}
 	for _, shard := range q.Shards {
 		if r := n.replica(shard); r != nil {
 			a.Applied[shard] = r.index.Load()

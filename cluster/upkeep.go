@@ -55,6 +55,7 @@ func (n *Node) checkSpace() {
 		if was == nil {
 			n.log.Error("broker is fenced: it refuses to append", "reason", why)
 			n.upkeepNow()
+			n.membership.nudge() // others may have room
 		}
 	case was != nil:
 		n.fence.Store(nil)
