@@ -2,7 +2,9 @@ package mq
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -151,22 +153,50 @@ type GroupInfo struct {
 func (a *Admin) ListGroups(ctx context.Context) ([]GroupInfo, error) {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
-	var groups []GroupInfo
-	err := a.read(ctx, func(ctx context.Context, b api.Broker) error {
-		resp, err := b.ListGroups(ctx, &api.ListGroupsRequest{})
-		if err != nil {
-			return err
-		}
-		groups = make([]GroupInfo, len(resp.Groups))
-		for i, g := range resp.Groups {
-			groups[i] = GroupInfo{GroupID: g.Group}
-		}
-		return nil
-	})
+	names := make(map[string]bool)
+	err := a.read(ctx, func(ctx context.Context, _ api.Broker) error { return a.groupsOfAll(ctx, names) })
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
+	groups := make([]GroupInfo, 0, len(names))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		groups = append(groups, GroupInfo{GroupID: name})
+	}
 	return groups, nil
+}
+
+// groupsOfAll asks every broker for the groups that it has a copy of. Those that
+// do not answer are left out as long as one does: others have copies too.
+func (a *Admin) groupsOfAll(ctx context.Context, names map[string]bool) error {
+	brokers, err := a.router.Brokers(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, info := range brokers {
+		resp, err := a.groupsOf(ctx, info.ID)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("broker %d: %w", info.ID, err))
+			continue
+		}
+		for _, g := range resp.Groups {
+			names[g.Group] = true
+		}
+	}
+	if len(errs) == len(brokers) {
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+func (a *Admin) groupsOf(ctx context.Context, broker int32) (*api.ListGroupsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, describePatience)
+	defer cancel()
+	b, err := a.router.Broker(ctx, broker)
+	if err != nil {
+		return nil, err
+	}
+	return b.ListGroups(ctx, &api.ListGroupsRequest{})
 }
 
 // CommittedOffset is what a group has stored for a partition.

@@ -141,3 +141,55 @@ func TestProducersAndConsumersFollowTheLeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestGroupsOfAClusterAreListedWhereverTheyAre(t *testing.T) {
+	t.Parallel()
+	brokers := openCluster(t, 4, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := mq.NewAdmin(brokers[1]).CreateTopic(ctx, mq.TopicSpec{Name: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := mq.NewProducer(brokers[4], mq.ProducerConfig{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Send(ctx, &mq.Record{Value: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 8 {
+		group := fmt.Sprint("g", i)
+		c, err := mq.NewConsumer(brokers[int32(1+i%4)], mq.ConsumerConfig{Topics: []string{"t"}, GroupID: group, Start: mq.StartEarliest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs, err := c.Poll(ctx, 1)
+		if err == nil {
+			err = c.Commit(ctx, rs...)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, group)
+	}
+	for id, b := range brokers {
+		groups, err := mq.NewAdmin(b).ListGroups(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, g := range groups {
+			got = append(got, g.GroupID)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("broker %d lists %v, want %v", id, got, want)
+		}
+	}
+}

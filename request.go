@@ -42,9 +42,13 @@ func repeat(ctx context.Context, timeout time.Duration, again func(error) bool, 
 	}
 }
 
+// hops is how many hints to a better broker are followed: one that has no copy
+// knows who has, and that one knows who leads.
+const hops = 3
+
 // askHinted calls fn with the broker id, with any one if that is route.SeedID,
-// and once more with the broker that the answer names as the right one. It
-// returns the broker to begin with next time.
+// and again with the broker that the answer names as a better one. It returns the
+// broker to begin with next time.
 func askHinted(ctx context.Context, r *route.Router, id int32, fn func(api.Broker) error) (int32, error) {
 	get := r.Any
 	if id != route.SeedID {
@@ -54,7 +58,11 @@ func askHinted(ctx context.Context, r *route.Router, id int32, fn func(api.Broke
 	if err == nil {
 		err = fn(b)
 	}
-	if hint, _, ok := LeaderHint(err); ok && hint != id {
+	for range hops {
+		hint, _, ok := LeaderHint(err)
+		if !ok || hint == id {
+			break
+		}
 		id = hint
 		if b, err = r.Broker(ctx, id); err == nil {
 			err = fn(b)
