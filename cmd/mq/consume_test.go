@@ -3,9 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/raftmq/mq"
 )
 
 // A signal ends what follows cleanly, and fails what has an end that it did
@@ -58,4 +61,102 @@ func TestInterruptedConsumer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However far an interrupted consumer came, its group is behind the last record
+// that it wrote of each partition.
+func TestInterruptedConsumerCommitsWhatItWrote(t *testing.T) {
+	t.Parallel()
+	const each = 20_000
+	ctx := t.Context()
+	broker := openFilled(t, 3, each)
+	cmd := exec.CommandContext(ctx, "mq", "consume", "t", "-g", "g", "-f", `%p %o\n`, "--broker", broker.Addr())
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	next := make(map[int32]int64)
+	lines := bufio.NewScanner(stdout)
+	for n := 1; lines.Scan(); n++ {
+		var r mq.PartitionOffset
+		if _, err := fmt.Sscan(lines.Text(), &r.Partition, &r.Offset); err != nil {
+			t.Fatalf("line %d, %q: %v", n, lines.Text(), err)
+		}
+		if r.Offset != next[r.Partition] {
+			t.Fatalf("line %d is offset %d of partition %d, want %d", n, r.Offset, r.Partition, next[r.Partition])
+		}
+		next[r.Partition]++
+		if n == each/2 { // it has written more than that, or is about to
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if code := exitOf(t, cmd.Wait()); code != exitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	committed, err := mq.NewAdmin(broker).CommittedOffsets(ctx, "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range committed {
+		if c.Offset != next[c.Partition] {
+			t.Errorf("partition %d is committed up to %d, printed up to %d", c.Partition, c.Offset, next[c.Partition])
+		}
+		delete(next, c.Partition)
+	}
+	if len(next) > 0 {
+		t.Errorf("not committed: %v", next)
+	}
+}
+
+// A partition that comes to its end before the others has often been read
+// beyond it, which does not count.
+func TestRangeOfAGroupCommitsItsEnds(t *testing.T) {
+	t.Parallel()
+	broker := openFilled(t, 3, 20_000)
+	if _, stderr, code := runMQ(t, "", "consume", "t", "-g", "g", "-o", "10:15000", "--broker", broker.Addr()); code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	committed, err := mq.NewAdmin(broker).CommittedOffsets(t.Context(), "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(committed) != 3 {
+		t.Errorf("%d partitions are committed, want 3", len(committed))
+	}
+	for _, c := range committed {
+		if c.Offset != 15000 {
+			t.Errorf("partition %d is committed up to %d, want 15000", c.Partition, c.Offset)
+		}
+	}
+}
+
+// openFilled opens a broker in memory with empty records in each partition of t.
+func openFilled(t *testing.T, partitions, each int) *mq.Broker {
+	t.Helper()
+	ctx := t.Context()
+	broker, err := mq.OpenBroker(ctx, mq.BrokerConfig{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = broker.Close() })
+	if _, err := mq.NewAdmin(broker).CreateTopic(ctx, mq.TopicSpec{Name: "t", Partitions: partitions}); err != nil {
+		t.Fatal(err)
+	}
+	producer, err := mq.NewProducer(broker, mq.ProducerConfig{Topic: "t", Partitioner: mq.RoundRobin()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	for range partitions * each {
+		producer.SendAsync(ctx, &mq.Record{}, nil)
+	}
+	if err := producer.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return broker
 }
