@@ -33,7 +33,8 @@ func newRoot(in io.Reader, out, errOut io.Writer) *cobra.Command {
   mq produce events < lines.txt              send each line as a record
   mq consume events -o start:end             print the records
 
-MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr.`,
+MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr. "mq config
+--help" tells of configuration files, variables and profiles.`,
 		Args:          noArgs,
 		Version:       thisBuild().line(),
 		SilenceUsage:  true,
