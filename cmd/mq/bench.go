@@ -13,6 +13,7 @@ import (
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/bench"
+	"github.com/raftmq/mq/cmd/mq/internal/machine"
 )
 
 func newBench(p *program) *cobra.Command {
@@ -68,9 +69,6 @@ func newBenchKind(p *program, kind bench.Kind, short, long string) *cobra.Comman
 			if !set("partitions") {
 				f.Partitions = f.Clients
 			}
-			if kind != bench.Consume && !set("records") {
-				f.Records = 0
-			}
 			if err := f.check(set, p.broker != ""); err != nil {
 				return usage(err)
 			}
@@ -81,11 +79,13 @@ func newBenchKind(p *program, kind bench.Kind, short, long string) *cobra.Comman
 	flags.IntVar(&f.Clients, "clients", 1, "producers and consumers at a time")
 	flags.IntVar(&f.Partitions, "partitions", 0, "partitions of the topic (default: as many as clients)")
 	flags.IntVar(&f.Size, "size", 1024, "`bytes` of a record's value")
-	flags.Int64Var(&f.Records, "records", benchRecords, "how many records")
 	flags.TextVar(&f.Compression, "compression", mq.CompressionNone, "none, gzip, snappy, lz4 or zstd")
 	flags.StringVar(&f.dataDir, "data-dir", "", "`directory` below which a broker in this process keeps its data meanwhile")
-	if kind != bench.Consume {
-		flags.DurationVar(&f.Duration, "duration", benchDuration, "how long, unless --records is given")
+	if kind == bench.Consume {
+		flags.Int64Var(&f.Records, "records", benchRecords, "how many records")
+	} else {
+		flags.Int64Var(&f.Records, "records", 0, "how many records, instead of --duration")
+		flags.DurationVar(&f.Duration, "duration", benchDuration, "how long to send")
 		flags.Float64Var(&f.Rate, "rate", 0, "records per second, over all clients; 0: as fast as they get through")
 		flags.TextVar(&f.Acks, "acks", mq.AcksAll, "when a record counts as sent: all, leader or none")
 	}
@@ -198,6 +198,9 @@ func (p *program) benchHere(ctx context.Context, cfg *bench.Config, report *benc
 		}
 		remove = func() error { return os.RemoveAll(own.DataDir) }
 		report.Broker, report.Fsync = "a broker in this process, data below "+dataDir, "before each acknowledgement"
+		if system, err := machine.FileSystemOf(dataDir); err == nil && system.Volatile == "tmpfs" {
+			report.Fsync += ", but tmpfs is no disk"
+		}
 		keep = benchKeep
 	}
 	if cfg.Kind != bench.Consume {
