@@ -187,7 +187,9 @@ func (n *Node) ListGroups(context.Context, *api.ListGroupsRequest) (*api.ListGro
 func (n *Node) purgeOffsets(id uuid.UUID) {
 	n.eachReplica(func(r *replica) {
 		if _, ok := r.machine.app.(*groupStore); ok {
-			r.propose(kindPurgeTopic, id[:], n.cfg.ProposeTimeout, n.upkeepDone(r, "purge of offsets"))
+			if _, err := r.epochServed(); err == nil { // whoever leads it does it
+				r.propose(kindPurgeTopic, id[:], n.cfg.ProposeTimeout, n.upkeepDone(r, "purge of offsets"))
+			}
 		}
 	})
 }

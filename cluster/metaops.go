@@ -285,7 +285,6 @@ func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*a
 			return nil, fmt.Errorf("%w: topic %s is deleted, the broker is stopping", mqerr.ErrTimeout, rec.Name)
 		}
 	}
-	n.purgeOffsets(rec.ID)
 	return &api.DeleteTopicResponse{}, nil
 }
 

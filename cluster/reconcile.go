@@ -183,6 +183,14 @@ func (n *Node) reconcileOnce() error {
 	n.reconciled.Store(s.version)
 	n.changed.broadcast()
 	n.membership.nudge()
+	if n.followed != nil {
+		for id := range n.followed.byID {
+			if s.byID[id] == nil {
+				n.purgeOffsets(id)
+			}
+		}
+	}
+	n.followed = s
 	return nil
 }
 
