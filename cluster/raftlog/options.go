@@ -30,10 +30,11 @@ type Options struct {
 	// than that gets a segment of its own. Default 64 MiB, at least 4 KiB.
 	SegmentBytes int64
 
-	// MaxBytes is the size of all files from which on entries that are still
-	// wanted are copied out of mostly dead segments so that these can go. It is
-	// no hard limit: entries that nobody removed can't be dropped. Default
-	// 512 MiB.
+	// MaxBytes is what all files together should take at most. From three
+	// segments below it on, entries that are still wanted are copied out of mostly
+	// dead segments so that these can go, and callers wait for that if they are
+	// faster. Entries that nobody removed can't be dropped: with many of these
+	// the log grows beyond. Default 512 MiB.
 	MaxBytes int64
 
 	// MemoryBudget bounds the recent entries of all replicas that are kept in
