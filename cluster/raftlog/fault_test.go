@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,28 +100,33 @@ func TestFullDiskAtAnyPointLosesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		progress := make(chan int, len(steps))
+		var acked atomic.Int64
+		progress := make(chan struct{}, len(steps))
 		go func() {
+			defer close(progress)
 			for i, s := range steps {
 				if err := s.call(l); err != nil {
 					t.Errorf("step %d, %s: %v", i, s.name, err)
 				}
-				progress <- i + 1
+				acked.Add(1)
+				progress <- struct{}{}
 			}
 		}()
-		done := 0
-		for done < len(steps) {
+		for more := true; more; {
 			select {
-			case done = <-progress:
-			case <-time.After(20 * time.Millisecond):
-				if !l.Stats().DiskFull {
-					continue // slow
+			case _, more = <-progress:
+			case <-time.After(20 * time.Millisecond): // it waits, or is slow
+				d.mu.Lock() // and makes no more than one step until the disk is free again
+				full, done := l.Stats().DiskFull, int(acked.Load())
+				c := d.cut(allLost, nil)
+				if full {
+					d.limit = 0
+				}
+				d.mu.Unlock()
+				if !full {
+					continue
 				}
 				waits++
-				d.mu.Lock()
-				c := d.cut(allLost, nil)
-				d.limit = 0
-				d.mu.Unlock()
 				r, err := recovered(c, states, done)
 				if err != nil {
 					t.Fatalf("disk full at %d bytes after %d steps: %v", limit, done, err)
@@ -128,7 +134,7 @@ func TestFullDiskAtAnyPointLosesNothing(t *testing.T) {
 				r.Close()
 			}
 		}
-		if err := states[done].matches(l); err != nil {
+		if err := states[len(steps)].matches(l); err != nil {
 			t.Errorf("disk of %d bytes: %v", limit, err)
 		}
 		l.Close()
