@@ -28,6 +28,7 @@ type Disk struct {
 	// Syncs of the raft log are inside the lock.
 	mu      sync.RWMutex
 	crashed bool
+	lies    bool
 }
 
 var _ testhook.Disk = (*Disk)(nil)
@@ -64,11 +65,21 @@ func (d *Disk) Pause() (resume func()) {
 	return d.mu.Unlock
 }
 
+// Lie makes syncs of the raft log do nothing from now on, to see that tests notice.
+func (d *Disk) Lie() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lies = true
+}
+
 func (d *Disk) sync(sync func() error) error {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.crashed {
 		return errCrashed
+	}
+	if d.lies {
+		return nil
 	}
 	return sync()
 }
