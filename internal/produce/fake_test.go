@@ -144,6 +144,7 @@ type broker struct {
 	api.Broker // the methods that a producer does not need
 	cluster    *cluster
 	id         int32
+	deaf       bool // to produce requests
 }
 
 func (b *broker) Metadata(_ context.Context, req *api.MetadataRequest) (*api.MetadataResponse, error) {
@@ -200,6 +201,9 @@ func (b *broker) Produce(_ context.Context, req *api.ProduceRequest, done func(*
 	defer c.mu.Unlock()
 	if c.down != nil {
 		go done(nil, c.down)
+		return
+	}
+	if b.deaf {
 		return
 	}
 	res := &api.ProduceResponse{}

@@ -64,7 +64,9 @@ func (e *Engine) tick(news bool) (wants []want, arrived []*topicState, wakeAt ti
 	}
 	wakeAt = now.Add(time.Hour) // somebody nudges before, if there is anything to do
 	for p := range e.mu.active {
-		p.expire(&e.rules, now)
+		if p.expire(&e.rules, now) {
+			wants = append(wants, want{topic: p.topic.name}) // another may lead by now
+		}
 		e.advanceLocked(p, now)
 		if at := p.wakeAt(&e.rules, now); !at.IsZero() && at.Before(wakeAt) {
 			wakeAt = at

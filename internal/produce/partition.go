@@ -205,20 +205,23 @@ func (p *partition) finish(b *batch, err error) {
 }
 
 // expire ends attempts that got no answer in time, and batches whose deadline
-// has passed. A batch in flight is left to its answer.
-func (p *partition) expire(r *rules, now time.Time) {
+// has passed. A batch in flight is left to its answer. silent says that there was
+// an attempt that got none.
+func (p *partition) expire(r *rules, now time.Time) (silent bool) {
 	for i, b := range p.queue {
 		if b.flying && !b.building && !now.Before(b.answerBy) {
 			p.failed(r, b, b.attempts, fmt.Errorf("%w: no answer within %v", mqerr.ErrTimeout, r.attempt), now)
+			silent = true
 		}
 		switch {
 		case b.done || b.flying:
 		case !b.expires.IsZero() && !now.Before(b.expires):
 			p.finish(b, p.outcome(b, fmt.Errorf("not acknowledged within %v: %w", r.delivery, p.why(b))))
 		case i >= r.maxFlying:
-			return // what follows is younger and was not sent
+			return silent // what follows is younger and was not sent
 		}
 	}
+	return silent
 }
 
 // remove takes out a batch that was never sent.

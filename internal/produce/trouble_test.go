@@ -278,3 +278,22 @@ func TestDeliveryTimeoutNamesAMissingProducerID(t *testing.T) {
 		}
 	})
 }
+
+func TestALeaderThatFallsSilentIsLeftForTheNext(t *testing.T) {
+	run(t, nil, func(h *harness) {
+		h.c.set(func() { h.c.brokers[2] = &broker{cluster: h.c, id: 2} })
+		h.send("a").offset()
+		h.c.set(func() {
+			h.c.brokers[1].deaf = true
+			for _, p := range h.c.topics["t"].partitions {
+				p.leader, p.epoch = 2, p.epoch+1
+			}
+		})
+		start := time.Now()
+		h.send("b").offset()
+		if d := time.Since(start); d > 40*time.Second { // of the bubble: a bit more than one attempt
+			h.Errorf("it took %v", d)
+		}
+		h.holds(0, "a", "b")
+	})
+}
