@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
@@ -202,29 +203,66 @@ func newer(old, info api.TopicInfo) api.TopicInfo {
 }
 
 // ask sends the request to one broker after the other until one answers, and
-// returns its address.
+// returns its address. One that takes long does not keep it from the next.
 func (r *Router) ask(names, create []string) (*api.MetadataResponse, string, error) {
 	if r.cfg.Local != nil {
-		answer, err := r.metadata(r.cfg.Local, names, create)
+		answer, err := r.metadata(r.ctx, r.cfg.Local, names, create)
 		return answer, "", err
 	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	var asking sync.WaitGroup // ends with ctx
+	defer asking.Wait()
+	defer cancel()
+	addrs := r.candidates()
+	answers := make(chan asked, len(addrs)) // takes all, also those nobody waits for
 	var absent unreachable
-	for _, addr := range r.candidates() {
-		ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Timeout)
-		conn, err := r.conns.get(ctx, SeedID, addr)
-		cancel()
-		if err == nil {
-			var answer *api.MetadataResponse
-			if answer, err = r.metadata(conn, names, create); err == nil {
-				return answer, addr, nil
+	for open := 0; len(addrs) > 0 || open > 0; {
+		var slow <-chan time.Time
+		if len(addrs) > 0 {
+			addr := addrs[0]
+			addrs = addrs[1:]
+			open++
+			asking.Go(func() {
+				answer, err := r.askAt(ctx, addr, names, create)
+				answers <- asked{answer, addr, err}
+			})
+			slow = time.After(patience)
+		}
+		select {
+		case a := <-answers:
+			if a.err == nil {
+				return a.answer, a.addr, nil
 			}
+			if r.ctx.Err() != nil {
+				return nil, "", mqerr.ErrClosed
+			}
+			open--
+			absent.add(a.addr, a.err)
+		case <-slow: // it may come yet, but another may be faster
 		}
-		if r.ctx.Err() != nil {
-			return nil, "", mqerr.ErrClosed
-		}
-		absent.add(addr, err)
 	}
 	return nil, "", &absent
+}
+
+// patience is how long the only broker asked for metadata has to answer, which it
+// does from memory, before the next is asked as well.
+const patience = time.Second
+
+// asked is what became of asking a broker.
+type asked struct {
+	answer *api.MetadataResponse
+	addr   string
+	err    error
+}
+
+func (r *Router) askAt(ctx context.Context, addr string, names, create []string) (*api.MetadataResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	conn, err := r.conns.get(ctx, SeedID, addr)
+	if err != nil {
+		return nil, err
+	}
+	return r.metadata(ctx, conn, names, create)
 }
 
 // candidates are the addresses to ask: who answered last, unless it did not when
@@ -250,8 +288,8 @@ func (r *Router) candidates() []string {
 
 // metadata asks one broker. Topics that may be created go in a request of their
 // own, so that no other topic comes back to life by a mere refresh.
-func (r *Router) metadata(b api.Broker, names, create []string) (*api.MetadataResponse, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, r.cfg.Timeout)
+func (r *Router) metadata(ctx context.Context, b api.Broker, names, create []string) (*api.MetadataResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 	defer cancel()
 	if names == nil {
 		names = []string{} // nil would mean all

@@ -32,6 +32,7 @@ type world struct {
 	open     []string         // connections
 	dialErr  error
 	stuck    chan struct{} // requests wait for it, if not nil
+	stuckAt  string        // at this address, "" for all
 	dialings int
 }
 
@@ -104,6 +105,9 @@ func (c *conn) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.Met
 	w := c.world
 	w.mu.Lock()
 	stuck := w.stuck
+	if w.stuckAt != "" && w.stuckAt != c.addr {
+		stuck = nil
+	}
 	w.mu.Unlock()
 	if stuck != nil {
 		select {
@@ -512,6 +516,20 @@ func TestAnyIsAnotherBrokerAfterOneDidNotAnswer(t *testing.T) {
 		r.AnyFailed(mqerr.ErrLeaderNotAvailable)
 		if after, err := r.Any(t.Context()); err != nil || after == before {
 			t.Errorf("Any gives the broker that did not answer: %v", err)
+		}
+	})
+}
+
+func TestABrokerThatDoesNotAnswerDelaysARefreshLittle(t *testing.T) {
+	test(t, 2, nil, func(t *testing.T, w *world, r *route.Router) {
+		leader(t, r)
+		w.set(func() { w.stuck, w.stuckAt = make(chan struct{}), "b1" })
+		start := time.Now()
+		if err := r.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > 2*time.Second { // of the bubble
+			t.Errorf("a refresh took %v", d)
 		}
 	})
 }
