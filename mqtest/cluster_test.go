@@ -9,7 +9,7 @@ import (
 func TestNothingIsLostWhenEachBrokerInTurnIsKilled(t *testing.T) {
 	t.Parallel()
 	c := mqtest.NewCluster(t, 3, mqtest.Topics(3, "t"))
-	l := newLoad(t, "t", c.Endpoint(), c.Broker(1))
+	l := newLoad(t, "t", 3, c.Endpoint(), c.Broker(1))
 	for id := range int32(3) {
 		l.goesOn(t)
 		c.Kill(id + 1)
@@ -24,7 +24,7 @@ func TestNothingIsLostWhenEachBrokerInTurnIsKilled(t *testing.T) {
 func TestNothingIsLostWhenAllBrokersLosePower(t *testing.T) {
 	t.Parallel()
 	c := mqtest.NewCluster(t, 3, mqtest.Topics(3, "t"))
-	l := newLoad(t, "t", c.Endpoint())
+	l := newLoad(t, "t", 3, c.Endpoint())
 	for range 2 {
 		l.goesOn(t)
 		c.PowerCut()
@@ -38,7 +38,7 @@ func TestNothingIsLostWhenAllBrokersLosePower(t *testing.T) {
 func TestNothingIsLostWhenLeadersAreCutOff(t *testing.T) {
 	t.Parallel()
 	c := mqtest.NewCluster(t, 3, mqtest.Topics(3, "t"))
-	l := newLoad(t, "t", c.Endpoint())
+	l := newLoad(t, "t", 3, c.Endpoint())
 	l.goesOn(t)
 	c.Isolate(c.Leader("t", 0))
 	l.goesOn(t)

@@ -17,69 +17,74 @@ type load struct {
 	checker *mqtest.Checker
 	wg      sync.WaitGroup
 	stop    context.CancelFunc
-	acked   atomic.Int64
+	acked   []atomic.Int64 // by partition
 }
 
-// newLoad sends to a topic, through each endpoint one record at a time and, from
-// another producer, many.
-func newLoad(t *testing.T, topic string, endpoints ...mq.Endpoint) *load {
+// newLoad sends to all partitions of a topic through each endpoint: one record at
+// a time, and from another producer many.
+func newLoad(t *testing.T, topic string, partitions int, endpoints ...mq.Endpoint) *load {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	l := &load{checker: mqtest.NewChecker(t), stop: stop}
+	l := &load{checker: mqtest.NewChecker(t), stop: stop, acked: make([]atomic.Int64, partitions)}
 	t.Cleanup(l.end)
+	cfg := mq.ProducerConfig{Topic: topic, Timeout: 5 * time.Second, MaxBufferedRecords: 200, Linger: time.Millisecond}
 	for _, e := range endpoints {
-		one := l.checker.Producer(e, mq.ProducerConfig{Topic: topic, Timeout: 5 * time.Second})
-		many := l.checker.Producer(e, mq.ProducerConfig{Topic: topic, Timeout: 5 * time.Second, MaxBufferedRecords: 200, Linger: time.Millisecond})
-		l.wg.Go(func() {
-			for ctx.Err() == nil {
-				err := one.Send(ctx)
-				if l.count(err); errors.Is(err, mq.ErrClosed) {
-					return // it was killed with its broker
-				}
-			}
-		})
-		l.wg.Go(func() {
-			closed := make(chan struct{})
-			var once sync.Once
-			for pace := time.NewTicker(time.Millisecond); ; {
-				select {
-				case <-ctx.Done():
-					pace.Stop()
-					return
-				case <-closed:
-					pace.Stop()
-					return
-				case <-pace.C:
-					many.SendAsync(ctx, func(_ *mq.Record, err error) {
-						if l.count(err); errors.Is(err, mq.ErrClosed) {
-							once.Do(func() { close(closed) })
-						}
-					})
-				}
-			}
-		})
+		l.wg.Go(func() { l.sendOneByOne(ctx, l.checker.Producer(e, cfg)) })
+		l.wg.Go(func() { l.sendMany(ctx, l.checker.Producer(e, cfg)) })
 	}
 	return l
 }
 
-func (l *load) count(err error) {
-	if err == nil {
-		l.acked.Add(1)
+// sendOneByOne ends with ctx, or when the producer is killed with its broker.
+func (l *load) sendOneByOne(ctx context.Context, p *mqtest.CheckedProducer) {
+	settled := make(chan error, 1)
+	for ctx.Err() == nil {
+		p.SendAsync(ctx, func(r *mq.Record, err error) {
+			l.count(r, err)
+			settled <- err
+		})
+		if errors.Is(<-settled, mq.ErrClosed) {
+			return
+		}
 	}
 }
 
-// goesOn waits until many more records are acknowledged.
+// sendMany is sendOneByOne without waiting for one before the next is sent.
+func (l *load) sendMany(ctx context.Context, p *mqtest.CheckedProducer) {
+	ctx, killed := context.WithCancel(ctx)
+	defer killed()
+	pace := time.NewTicker(time.Millisecond)
+	defer pace.Stop()
+	for ctx.Err() == nil {
+		p.SendAsync(ctx, func(r *mq.Record, err error) {
+			if l.count(r, err); errors.Is(err, mq.ErrClosed) {
+				killed()
+			}
+		})
+		<-pace.C
+	}
+}
+
+func (l *load) count(r *mq.Record, err error) {
+	if err == nil {
+		l.acked[r.Partition].Add(1)
+	}
+}
+
+// goesOn waits until many more records of each partition are acknowledged.
 func (l *load) goesOn(t *testing.T) {
 	t.Helper()
-	const many = 200
+	const many = 100
 	deadline := time.After(time.Minute)
 	every := time.NewTicker(5 * time.Millisecond)
 	defer every.Stop()
-	for until := l.acked.Load() + many; l.acked.Load() < until; {
-		select {
-		case <-every.C:
-		case <-deadline:
-			t.Fatalf("only %d of %d records were acknowledged", l.acked.Load(), until)
+	for p := range l.acked {
+		for until := l.acked[p].Load() + many; l.acked[p].Load() < until; {
+			select {
+			case <-every.C:
+			case <-deadline:
+				t.Fatalf("partition %d: %d records were acknowledged, not %d", p, l.acked[p].Load(), until)
+			}
 		}
 	}
 }
