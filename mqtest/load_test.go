@@ -27,7 +27,7 @@ func newLoad(t *testing.T, topic string, partitions int, endpoints ...mq.Endpoin
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{checker: mqtest.NewChecker(t), stop: stop, acked: make([]atomic.Int64, partitions)}
 	t.Cleanup(l.end)
-	cfg := mq.ProducerConfig{Topic: topic, Timeout: 5 * time.Second, MaxBufferedRecords: 200, Linger: time.Millisecond}
+	cfg := mq.ProducerConfig{Topic: topic, Timeout: 500 * time.Millisecond, MaxBufferedRecords: 200, Linger: time.Millisecond}
 	for _, e := range endpoints {
 		l.wg.Go(func() { l.sendOneByOne(ctx, l.checker.Producer(e, cfg)) })
 		l.wg.Go(func() { l.sendMany(ctx, l.checker.Producer(e, cfg)) })
@@ -65,7 +65,10 @@ func (l *load) sendMany(ctx context.Context, p *mqtest.CheckedProducer) {
 	}
 }
 
+var note = func(error) {}
+
 func (l *load) count(r *mq.Record, err error) {
+	note(err)
 	if err == nil {
 		l.acked[r.Partition].Add(1)
 	}
@@ -74,7 +77,7 @@ func (l *load) count(r *mq.Record, err error) {
 // goesOn waits until many more records of each partition are acknowledged.
 func (l *load) goesOn(t *testing.T) {
 	t.Helper()
-	const many = 100
+	const many = 50
 	deadline := time.After(time.Minute)
 	every := time.NewTicker(5 * time.Millisecond)
 	defer every.Stop()
@@ -100,7 +103,7 @@ func (l *load) check(t *testing.T, c *mqtest.Cluster) {
 	l.end()
 	tally := l.checker.Check(c.Endpoint(), c.Brokers()...)
 	t.Log(tally)
-	if tally.Acknowledged < 100 || tally.Copies < 3*tally.Acknowledged {
+	if tally.Acknowledged < 100 || tally.Stored < tally.Acknowledged || tally.Copies != 3*tally.Stored {
 		t.Errorf("the checker saw too little: %v", tally)
 	}
 }
