@@ -121,6 +121,7 @@ func (n *Node) takePart(ctx context.Context) error {
 			return err
 		}
 	}
+	n.informed.Store(true)
 	n.registered.Store(true)
 	n.reconcile.nudge()
 	n.changed.broadcast()

@@ -118,8 +118,20 @@ func (n *Node) proposeAndWait(ctx context.Context, r *replica, k kind, body []by
 	}
 }
 
+// loaded fails until this broker has metadata that is up to date. What is not
+// there before that may well exist.
+func (n *Node) loaded() error {
+	if !n.informed.Load() {
+		return fmt.Errorf("%w: metadata is loading", mqerr.ErrLeaderNotAvailable)
+	}
+	return nil
+}
+
 // Metadata implements api.Broker.
 func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.MetadataResponse, error) {
+	if err := n.loaded(); err != nil {
+		return nil, err
+	}
 	s := n.meta.state.Load()
 	refused := make(map[string]error) // why a topic could not be created
 	if req.AutoCreate {
@@ -208,6 +220,9 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 	}
 	if count < 1 || count > topic.MaxPartitions {
 		return nil, fmt.Errorf("%w: %d, want 1 to %d", mqerr.ErrInvalidPartitions, count, topic.MaxPartitions)
+	}
+	if err := n.loaded(); err != nil {
+		return nil, err
 	}
 	s := n.meta.state.Load()
 	if s.topics[req.Name] != nil {

@@ -67,6 +67,7 @@ type Node struct {
 	reconcile  nudger
 	membership nudger
 	followed   *metaState   // of the reconcile loop: the metadata that it went by last
+	informed   atomic.Bool  // its metadata was up to date once and has it
 	registered atomic.Bool  // metadata knows this broker: replicas may start
 	reconciled atomic.Int64 // version of the metadata that the replicas follow
 	logSeen    atomic.Int64 // raft log that no snapshot covers, when the snapshot loop looked last
