@@ -65,10 +65,7 @@ func (l *load) sendMany(ctx context.Context, p *mqtest.CheckedProducer) {
 	}
 }
 
-var note = func(error) {}
-
 func (l *load) count(r *mq.Record, err error) {
-	note(err)
 	if err == nil {
 		l.acked[r.Partition].Add(1)
 	}
@@ -98,7 +95,7 @@ func (l *load) end() {
 }
 
 // check ends the load and checks everything.
-func (l *load) check(t *testing.T, c *mqtest.Cluster) {
+func (l *load) check(t *testing.T, c *mqtest.Cluster) mqtest.Tally {
 	t.Helper()
 	l.end()
 	tally := l.checker.Check(c.Endpoint(), c.Brokers()...)
@@ -106,4 +103,5 @@ func (l *load) check(t *testing.T, c *mqtest.Cluster) {
 	if tally.Acknowledged < 100 || tally.Stored < tally.Acknowledged || tally.Copies != 3*tally.Stored {
 		t.Errorf("the checker saw too little: %v", tally)
 	}
+	return tally
 }
