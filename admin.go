@@ -69,7 +69,7 @@ type TopicInfo struct {
 }
 
 // PartitionInfo is a partition. What is not known is -1; LogStart,
-// HighWatermark and SizeBytes are known to DescribeTopic only.
+// HighWatermark, SizeBytes and ReplicaLogs are known to DescribeTopic only.
 type PartitionInfo struct {
 	Partition     int32   `json:"partition"`
 	Leader        int32   `json:"leader"` // broker id
@@ -78,6 +78,16 @@ type PartitionInfo struct {
 	LogStart      int64   `json:"log_start"`      // first offset that can be read
 	HighWatermark int64   `json:"high_watermark"` // offset of the record that comes next
 	SizeBytes     int64   `json:"size_bytes"`     // of the log on its leader
+
+	ReplicaLogs []ReplicaLog `json:"replica_logs,omitempty"` // in the order of Replicas
+}
+
+// ReplicaLog is what one broker has of a partition. What is not known is -1.
+type ReplicaLog struct {
+	Broker        int32 `json:"broker"`
+	Learner       bool  `json:"learner"`        // still catching up, does not count for the majority
+	HighWatermark int64 `json:"high_watermark"` // offset of the record that comes next
+	Lag           int64 `json:"lag"`            // how many records it lacks that the leader has
 }
 
 // CreateTopic creates a topic and returns it. Errors: ErrTopicExists,

@@ -30,9 +30,9 @@ func (a *Admin) ListTopics(ctx context.Context) ([]TopicInfo, error) {
 // describePatience is how long DescribeTopic waits for leaders.
 const describePatience = 2 * time.Second
 
-// DescribeTopic returns a topic and the state of its partitions' logs as their
-// leaders tell it. Leaders that do not answer within two seconds leave that
-// unknown. Errors: ErrUnknownTopicOrPartition.
+// DescribeTopic returns a topic and the state of its partitions' logs as the
+// brokers that have them tell it. Those that do not answer within two seconds
+// leave that unknown. Errors: ErrUnknownTopicOrPartition.
 func (a *Admin) DescribeTopic(ctx context.Context, name string) (TopicInfo, error) {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
@@ -40,7 +40,7 @@ func (a *Admin) DescribeTopic(ctx context.Context, name string) (TopicInfo, erro
 	if err != nil {
 		return TopicInfo{}, fmt.Errorf("describe topic %q: %w", name, err)
 	}
-	info := topicInfo(t)
+	info := described(t)
 	patient, cancel := context.WithTimeout(ctx, describePatience)
 	defer cancel()
 	_ = repeat(patient, describePatience, mayReadAgain, func(ctx context.Context) error { // what fails stays unknown
@@ -48,10 +48,22 @@ func (a *Admin) DescribeTopic(ctx context.Context, name string) (TopicInfo, erro
 		if err != nil {
 			return err
 		}
-		info = topicInfo(t)
+		info = described(t)
 		return a.addLogs(ctx, &info)
 	})
 	return info, nil
+}
+
+// described is a topic of whose logs nothing is known yet.
+func described(t api.TopicInfo) TopicInfo {
+	info := topicInfo(t)
+	for i, p := range t.Partitions {
+		for _, id := range p.Replicas {
+			log := ReplicaLog{Broker: id, Learner: slices.Contains(p.Learners, id), HighWatermark: -1, Lag: -1}
+			info.Partitions[i].ReplicaLogs = append(info.Partitions[i].ReplicaLogs, log)
+		}
+	}
+	return info
 }
 
 // topic returns fresh metadata of a topic. The Router's is for those who send
@@ -67,44 +79,84 @@ func (a *Admin) topic(ctx context.Context, name string) (api.TopicInfo, error) {
 	return answer.Topics[0], answer.Topics[0].Err
 }
 
-// addLogs asks the leaders, one after the other, for the state of their logs.
+// addLogs asks the brokers that have the topic, all at once, for the state of
+// their logs. It fails while a leader has not told.
 func (a *Admin) addLogs(ctx context.Context, info *TopicInfo) error {
-	var errs []error
-	var asked []int32
+	var ids []int32
 	for _, p := range info.Partitions {
-		if slices.Contains(asked, p.Leader) {
-			continue
-		}
-		asked = append(asked, p.Leader)
-		b, err := a.router.Broker(ctx, p.Leader)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		resp, err := b.DescribeLogs(ctx, &api.DescribeLogsRequest{Topics: []string{info.Name}})
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, l := range resp.Logs {
-			info.addLog(l)
+		ids = append(append(ids, p.Leader), p.Replicas...)
+	}
+	slices.Sort(ids)
+	ids = slices.DeleteFunc(slices.Compact(ids), func(id int32) bool { return id < 0 })
+	type answer struct {
+		broker int32
+		logs   []api.LogInfo
+		err    error
+	}
+	answers := make(chan answer, len(ids)) // takes all, also when nobody waits any more
+	for _, id := range ids {
+		go func() { // ends with ctx
+			logs, err := a.logsOf(ctx, id, info.Name)
+			answers <- answer{id, logs, err}
+		}()
+	}
+	var errs []error
+	for range ids {
+		select {
+		case got := <-answers:
+			errs = append(errs, got.err)
+			for _, l := range got.logs {
+				info.addLog(got.broker, l)
+			}
+		case <-ctx.Done():
+			errs = append(errs, context.Cause(ctx))
 		}
 	}
+	info.sumLags()
 	for _, p := range info.Partitions {
 		if p.HighWatermark < 0 {
 			errs = append(errs, fmt.Errorf("%s/%d: %w", info.Name, p.Partition, ErrLeaderNotAvailable))
+			return errors.Join(errs...)
 		}
 	}
-	return errors.Join(errs...)
+	return nil // what others did not tell stays unknown
 }
 
-// addLog takes the state of a log if the partition's leader tells it.
-func (t *TopicInfo) addLog(l api.LogInfo) {
-	if !l.Leader || l.Err != nil || l.Topic != t.Name || l.Partition < 0 || int(l.Partition) >= len(t.Partitions) {
+func (a *Admin) logsOf(ctx context.Context, broker int32, topic string) ([]api.LogInfo, error) {
+	b, err := a.router.Broker(ctx, broker)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := b.DescribeLogs(ctx, &api.DescribeLogsRequest{Topics: []string{topic}})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Logs, nil
+}
+
+// addLog takes the state of a log as a broker that has it tells it.
+func (t *TopicInfo) addLog(broker int32, l api.LogInfo) {
+	if l.Err != nil || l.Topic != t.Name || l.Partition < 0 || int(l.Partition) >= len(t.Partitions) {
 		return
 	}
-	if p := &t.Partitions[l.Partition]; l.LeaderEpoch >= p.LeaderEpoch {
+	p := &t.Partitions[l.Partition]
+	if i := slices.IndexFunc(p.ReplicaLogs, func(r ReplicaLog) bool { return r.Broker == broker }); i >= 0 {
+		p.ReplicaLogs[i].HighWatermark = l.HighWatermark
+	}
+	if l.Leader && l.LeaderEpoch >= p.LeaderEpoch {
 		p.LeaderEpoch, p.LogStart, p.HighWatermark, p.SizeBytes = l.LeaderEpoch, l.LogStart, l.HighWatermark, l.SizeBytes
+	}
+}
+
+// sumLags compares the replicas with their leaders. One that answered later may
+// be ahead of what its leader had.
+func (t *TopicInfo) sumLags() {
+	for _, p := range t.Partitions {
+		for i := range p.ReplicaLogs {
+			if r := &p.ReplicaLogs[i]; p.HighWatermark >= 0 && r.HighWatermark >= 0 {
+				r.Lag = max(0, p.HighWatermark-r.HighWatermark)
+			}
+		}
 	}
 }
 
@@ -131,7 +183,8 @@ type BrokerInfo struct {
 	Rack string `json:"rack,omitempty"`
 }
 
-// DescribeCluster returns the cluster's brokers.
+// DescribeCluster returns the cluster's brokers. How they are tells
+// ClusterHealth.
 func (a *Admin) DescribeCluster(ctx context.Context) (ClusterInfo, error) {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -104,6 +105,17 @@ func (b fakeBroker) TrimTopic(ctx context.Context, req *api.TrimTopicRequest) (*
 			b.c.trim(q.Topic, q.Partition, q.Offset)
 		}
 		resp.Partitions = append(resp.Partitions, api.TrimResult{TopicPartition: q.TopicPartition, LogStart: q.Offset, Err: err})
+	}
+	return resp, nil
+}
+
+func (b fakeBroker) DescribeCluster(ctx context.Context, _ *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
+	if err := b.enter(ctx, "DescribeCluster"); err != nil {
+		return nil, err
+	}
+	resp := &api.DescribeClusterResponse{ClusterID: "fake", Controller: 1}
+	for id := range int32(3) {
+		resp.Brokers = append(resp.Brokers, api.BrokerState{BrokerInfo: api.BrokerInfo{ID: id + 1, Addr: fmt.Sprint("broker-", id+1)}})
 	}
 	return resp, nil
 }
@@ -296,6 +308,11 @@ func TestGroupsAndTheirOffsetsAreListed(t *testing.T) {
 		cluster, err := a.DescribeCluster(ctx)
 		if err != nil || cluster.ID != "fake" || cluster.Controller != 1 || len(cluster.Brokers) != 3 || cluster.Brokers[2] != (mq.BrokerInfo{ID: 3, Addr: "broker-3"}) {
 			t.Errorf("got %+v, %v", cluster, err)
+		}
+		health, err := a.ClusterHealth(ctx)
+		if err != nil || health.ID != "fake" || len(health.Brokers) != 3 ||
+			health.Brokers[2] != (mq.BrokerHealth{BrokerInfo: mq.BrokerInfo{ID: 3, Addr: "broker-3"}, Reachable: true}) {
+			t.Errorf("got %+v, %v", health, err)
 		}
 		js, err := json.Marshal(offsets)
 		if err != nil || !strings.Contains(string(js), `"topic":"t"`) || !strings.Contains(string(js), `"leader_epoch":`) {

@@ -70,6 +70,8 @@ var (
 	_ func(*mq.Admin, context.Context, string) ([]mq.CommittedOffset, error) = (*mq.Admin).CommittedOffsets
 	_ func(*mq.Admin, context.Context, string) ([]mq.PartitionLag, error)    = (*mq.Admin).GroupLag
 	_ func(*mq.Admin, context.Context) (mq.ClusterInfo, error)               = (*mq.Admin).DescribeCluster
+	_ func(*mq.Admin, context.Context) (mq.ClusterHealth, error)             = (*mq.Admin).ClusterHealth
+	_ func(mq.ClusterHealth) []string                                        = mq.ClusterHealth.Problems
 	_ func(string) (mq.DataDirInfo, error)                                   = mq.InspectDataDir
 	_ func(error) bool                                                       = mq.Retriable
 	_ func(error) bool                                                       = mq.OutcomeUnknown
@@ -129,10 +131,16 @@ var contract = []any{
 	mq.TopicPartition{Topic: "t", Partition: 1},
 	mq.TopicSpec{Name: "t", Partitions: 1, ReplicationFactor: 1, Configs: map[string]string{"k": "v"}},
 	mq.TopicInfo{Name: "t", ID: "i", Partitions: []mq.PartitionInfo{{}}, Configs: map[string]string{"k": "v"}},
-	mq.PartitionInfo{Partition: 1, Leader: 1, LeaderEpoch: 1, Replicas: []int32{1}, LogStart: 1, HighWatermark: 1, SizeBytes: 1},
+	mq.PartitionInfo{Partition: 1, Leader: 1, LeaderEpoch: 1, Replicas: []int32{1}, LogStart: 1, HighWatermark: 1, SizeBytes: 1, ReplicaLogs: []mq.ReplicaLog{{}}},
+	mq.ReplicaLog{Broker: 1, Learner: true, HighWatermark: 1, Lag: 1},
 	mq.PartitionOffset{Partition: 1, Offset: 1, Timestamp: time.Now(), LeaderEpoch: 1},
 	mq.ClusterInfo{ID: "i", Controller: 1, Brokers: []mq.BrokerInfo{{}}},
 	mq.BrokerInfo{ID: 1, Addr: "a", Rack: "r"},
+	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}},
+	mq.BrokerHealth{
+		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
+		Behind: 1, Waiting: "w", Fenced: "f",
+	},
 	mq.GroupInfo{GroupID: "g"},
 	mq.CommittedOffset{
 		Topic: "t", TopicID: "i", Partition: 1, Offset: 1, LeaderEpoch: 1, Metadata: "m", CommitTime: time.Now(),

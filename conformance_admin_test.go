@@ -338,4 +338,13 @@ func testDescribeCluster(t *testing.T, s *site) {
 	if len(info.ID) != 36 || info.Controller != 1 || fmt.Sprint(info.Brokers) != want {
 		t.Errorf("cluster is %+v, want brokers %s", info, want)
 	}
+	health, err := s.admin().ClusterHealth(soon(t))
+	if err != nil || health.ID != info.ID || health.Controller != 1 || len(health.Brokers) != 1 {
+		t.Fatalf("health is %+v, %v", health, err)
+	}
+	b := health.Brokers[0]
+	if b.BrokerInfo != info.Brokers[0] || b.DirectoryID != s.broker.DirectoryID() || !b.Reachable || !b.MetadataVoter ||
+		b.Replicas == 0 || b.Leaders == 0 || b.Behind != 0 {
+		t.Errorf("broker is %+v", b)
+	}
 }

@@ -49,6 +49,10 @@ func calls(topic string) map[string]func(context.Context, *Node) error {
 			}
 			return err
 		},
+		"DescribeCluster": func(ctx context.Context, n *Node) error {
+			_, err := n.DescribeCluster(ctx, &api.DescribeClusterRequest{})
+			return err
+		},
 		"DescribeLogs": func(ctx context.Context, n *Node) error {
 			_, err := n.DescribeLogs(ctx, &api.DescribeLogsRequest{})
 			return err
@@ -110,7 +114,7 @@ func TestAClosedBrokerAnswersEveryCall(t *testing.T) {
 	for name, call := range calls("t") {
 		err := call(timeout(t), n)
 		switch name {
-		case "Metadata", "DescribeLogs", "Stats", "EpochEnds", "InitProducer":
+		case "Metadata", "DescribeCluster", "DescribeLogs", "Stats", "EpochEnds", "InitProducer":
 			// What needs nobody may still be answered.
 		default:
 			if !errors.Is(err, mqerr.ErrLeaderNotAvailable) && !errors.Is(err, mqerr.ErrClosed) && !errors.Is(err, mqerr.ErrUnknownTopicOrPartition) {

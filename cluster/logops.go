@@ -123,7 +123,7 @@ func (n *Node) DescribeLogs(_ context.Context, req *api.DescribeLogsRequest) (*a
 		for i := range t.Partitions {
 			l := api.LogInfo{TopicPartition: t.tp(i), LeaderEpoch: api.NoEpoch}
 			if f, err := n.find(l.TopicPartition); err != nil {
-				l.Err = err
+				n.followedLog(t, &l, err)
 			} else {
 				st := f.part.log.State()
 				l.LogStart, l.HighWatermark, l.SizeBytes = st.Start, st.End, st.Bytes

@@ -186,7 +186,7 @@ func (n *Node) autoCreate(ctx context.Context, name string) (*api.CreateTopicRes
 func (n *Node) topicInfo(t *topicRecord) api.TopicInfo {
 	info := api.TopicInfo{Name: t.Name, ID: t.ID, Configs: t.effective()}
 	for i, shard := range t.Partitions {
-		p := api.PartitionInfo{Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch}
+		p := api.PartitionInfo{Index: int32(i), Leader: -1, LeaderEpoch: api.NoEpoch, Learners: shard.learners()}
 		for _, r := range shard.Replicas {
 			p.Replicas = append(p.Replicas, r.Broker)
 		}

@@ -102,6 +102,7 @@ const (
 	callJoin   = "join"   // joinRequest → joinAnswer, at any member
 	callMeta   = "meta"   // metaCommand → metaAnswer, at the leader of the metadata
 	callStatus = "status" // statusRequest → statusAnswer
+	callState  = "state"  // stateRequest → stateAnswer
 )
 
 // serveCall answers other brokers.
@@ -113,6 +114,8 @@ func (n *Node) serveCall(ctx context.Context, from network.Identity, method stri
 		return serve(ctx, payload, n.runMeta)
 	case callStatus:
 		return serve(ctx, payload, n.serveStatus)
+	case callState:
+		return serve(ctx, payload, n.serveState)
 	}
 	return nil, fmt.Errorf("%w: call %q of %v", mqerr.ErrUnsupportedVersion, method, from)
 }

@@ -45,6 +45,11 @@ func (c *Client) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.E
 	return call(ctx, c, reads, wire.EpochEnds, c.rpc.EpochEnds, q)
 }
 
+// DescribeCluster implements api.Broker.
+func (c *Client) DescribeCluster(ctx context.Context, q *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
+	return call(ctx, c, reads, wire.DescribeCluster, c.rpc.DescribeCluster, q)
+}
+
 // DescribeLogs implements api.Broker.
 func (c *Client) DescribeLogs(ctx context.Context, q *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
 	return call(ctx, c, reads, wire.DescribeLogs, c.rpc.DescribeLogs, q)

@@ -59,6 +59,11 @@ func (s *service) EpochEnds(ctx context.Context, m *mqpb.EpochEndsRequest) (*mqp
 	return answer(ctx, wire.EpochEnds, s.broker.EpochEnds, m)
 }
 
+// DescribeCluster implements mqpb.BrokerServer.
+func (s *service) DescribeCluster(ctx context.Context, m *mqpb.DescribeClusterRequest) (*mqpb.DescribeClusterResponse, error) {
+	return answer(ctx, wire.DescribeCluster, s.broker.DescribeCluster, m)
+}
+
 // DescribeLogs implements mqpb.BrokerServer.
 func (s *service) DescribeLogs(ctx context.Context, m *mqpb.DescribeLogsRequest) (*mqpb.DescribeLogsResponse, error) {
 	return answer(ctx, wire.DescribeLogs, s.broker.DescribeLogs, m)

@@ -43,6 +43,9 @@ type Broker interface {
 	// EpochEnds tells where leader epochs ended (KIP-101, KIP-320).
 	EpochEnds(ctx context.Context, req *EpochEndsRequest) (*EpochEndsResponse, error)
 
+	// DescribeCluster tells how every broker is. The broker asked asks the others.
+	DescribeCluster(ctx context.Context, req *DescribeClusterRequest) (*DescribeClusterResponse, error)
+
 	// DescribeLogs tells size and offsets of partitions led or held here.
 	DescribeLogs(ctx context.Context, req *DescribeLogsRequest) (*DescribeLogsResponse, error)
 
@@ -118,7 +121,38 @@ type PartitionInfo struct {
 	Leader      int32
 	LeaderEpoch int32
 	Replicas    []int32
+	Learners    []int32 // those of Replicas that do not vote: they are still catching up
 	Err         error
+}
+
+// DescribeClusterRequest asks how the cluster is.
+type DescribeClusterRequest struct{}
+
+// DescribeClusterResponse is how the cluster is, by what every broker that could
+// be reached told the one asked. A shard is a partition, a part of what groups
+// stored, or the metadata.
+type DescribeClusterResponse struct {
+	ClusterID  string
+	Controller int32 // broker id; -1 when unknown
+	Brokers    []BrokerState
+	// Names of shards, some of them when there are many.
+	Leaderless      []string // nobody leads them
+	UnderReplicated []string // fewer replicas vote than there should be
+}
+
+// BrokerState is how a broker is. With Err set it could not be asked, and what
+// only it knows is zero.
+type BrokerState struct {
+	BrokerInfo
+	PeerAddr      string // for brokers
+	DirectoryID   string
+	MetadataVoter bool
+	Replicas      int32  // that it should have
+	Leaders       int32  // of them
+	Behind        int32  // of them: did not follow what their leaders had applied
+	Waiting       string // what it waits for, empty when it is ready
+	Fenced        string // why it refuses to append, empty when it does not
+	Err           error
 }
 
 // Acks of a produce request. 1 and all give the same guarantee here: committed
@@ -269,7 +303,8 @@ type DescribeLogsResponse struct {
 	Logs []LogInfo
 }
 
-// LogInfo is the state of one partition's log on the answering broker.
+// LogInfo is the state of one partition's log on the answering broker. On one
+// that does not lead it, that is as far as it has followed.
 type LogInfo struct {
 	TopicPartition
 	LogStart      int64

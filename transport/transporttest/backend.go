@@ -15,21 +15,22 @@ import (
 // without one fails with ErrUnsupportedVersion. The functions must be set
 // before the first call.
 type Backend struct {
-	MetadataFunc      func(context.Context, *api.MetadataRequest) (*api.MetadataResponse, error)
-	ProduceFunc       func(context.Context, *api.ProduceRequest, func(*api.ProduceResponse, error))
-	FetchFunc         func(context.Context, *api.FetchRequest) (*api.FetchResponse, error)
-	ListOffsetsFunc   func(context.Context, *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error)
-	EpochEndsFunc     func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error)
-	DescribeLogsFunc  func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error)
-	InitProducerFunc  func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error)
-	CommitOffsetsFunc func(context.Context, *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error)
-	FetchOffsetsFunc  func(context.Context, *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error)
-	ListGroupsFunc    func(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error)
-	CreateTopicFunc   func(context.Context, *api.CreateTopicRequest) (*api.CreateTopicResponse, error)
-	DeleteTopicFunc   func(context.Context, *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error)
-	AlterTopicFunc    func(context.Context, *api.AlterTopicRequest) (*api.AlterTopicResponse, error)
-	AddPartitionsFunc func(context.Context, *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error)
-	TrimTopicFunc     func(context.Context, *api.TrimTopicRequest) (*api.TrimTopicResponse, error)
+	MetadataFunc        func(context.Context, *api.MetadataRequest) (*api.MetadataResponse, error)
+	ProduceFunc         func(context.Context, *api.ProduceRequest, func(*api.ProduceResponse, error))
+	FetchFunc           func(context.Context, *api.FetchRequest) (*api.FetchResponse, error)
+	ListOffsetsFunc     func(context.Context, *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error)
+	EpochEndsFunc       func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error)
+	DescribeClusterFunc func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error)
+	DescribeLogsFunc    func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error)
+	InitProducerFunc    func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error)
+	CommitOffsetsFunc   func(context.Context, *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error)
+	FetchOffsetsFunc    func(context.Context, *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error)
+	ListGroupsFunc      func(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error)
+	CreateTopicFunc     func(context.Context, *api.CreateTopicRequest) (*api.CreateTopicResponse, error)
+	DeleteTopicFunc     func(context.Context, *api.DeleteTopicRequest) (*api.DeleteTopicResponse, error)
+	AlterTopicFunc      func(context.Context, *api.AlterTopicRequest) (*api.AlterTopicResponse, error)
+	AddPartitionsFunc   func(context.Context, *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error)
+	TrimTopicFunc       func(context.Context, *api.TrimTopicRequest) (*api.TrimTopicResponse, error)
 }
 
 var _ api.Broker = (*Backend)(nil)
@@ -68,6 +69,11 @@ func (b *Backend) ListOffsets(ctx context.Context, q *api.ListOffsetsRequest) (*
 // EpochEnds implements api.Broker.
 func (b *Backend) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 	return run(ctx, b.EpochEndsFunc, q)
+}
+
+// DescribeCluster implements api.Broker.
+func (b *Backend) DescribeCluster(ctx context.Context, q *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
+	return run(ctx, b.DescribeClusterFunc, q)
 }
 
 // DescribeLogs implements api.Broker.

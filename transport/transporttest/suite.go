@@ -65,6 +65,9 @@ var unaryMethods = []unaryMethod{
 	unary("EpochEnds", api.Broker.EpochEnds, func(b *Backend) *func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 		return &b.EpochEndsFunc
 	}),
+	unary("DescribeCluster", api.Broker.DescribeCluster, func(b *Backend) *func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
+		return &b.DescribeClusterFunc
+	}),
 	unary("DescribeLogs", api.Broker.DescribeLogs, func(b *Backend) *func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error) {
 		return &b.DescribeLogsFunc
 	}),

@@ -43,13 +43,14 @@ var File_mq_v1_broker_proto protoreflect.FileDescriptor
 
 const file_mq_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\x82\b\n" +
+	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\xd4\b\n" +
 	"\x06Broker\x12;\n" +
 	"\bMetadata\x12\x16.mq.v1.MetadataRequest\x1a\x17.mq.v1.MetadataResponse\x12<\n" +
 	"\aProduce\x12\x15.mq.v1.ProduceRequest\x1a\x16.mq.v1.ProduceResponse(\x010\x01\x122\n" +
 	"\x05Fetch\x12\x13.mq.v1.FetchRequest\x1a\x14.mq.v1.FetchResponse\x12D\n" +
 	"\vListOffsets\x12\x19.mq.v1.ListOffsetsRequest\x1a\x1a.mq.v1.ListOffsetsResponse\x12>\n" +
-	"\tEpochEnds\x12\x17.mq.v1.EpochEndsRequest\x1a\x18.mq.v1.EpochEndsResponse\x12G\n" +
+	"\tEpochEnds\x12\x17.mq.v1.EpochEndsRequest\x1a\x18.mq.v1.EpochEndsResponse\x12P\n" +
+	"\x0fDescribeCluster\x12\x1d.mq.v1.DescribeClusterRequest\x1a\x1e.mq.v1.DescribeClusterResponse\x12G\n" +
 	"\fDescribeLogs\x12\x1a.mq.v1.DescribeLogsRequest\x1a\x1b.mq.v1.DescribeLogsResponse\x12G\n" +
 	"\fInitProducer\x12\x1a.mq.v1.InitProducerRequest\x1a\x1b.mq.v1.InitProducerResponse\x12J\n" +
 	"\rCommitOffsets\x12\x1b.mq.v1.CommitOffsetsRequest\x1a\x1c.mq.v1.CommitOffsetsResponse\x12G\n" +
@@ -64,36 +65,38 @@ const file_mq_v1_broker_proto_rawDesc = "" +
 	"\tTrimTopic\x12\x17.mq.v1.TrimTopicRequest\x1a\x18.mq.v1.TrimTopicResponseB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
 
 var file_mq_v1_broker_proto_goTypes = []any{
-	(*MetadataRequest)(nil),       // 0: mq.v1.MetadataRequest
-	(*ProduceRequest)(nil),        // 1: mq.v1.ProduceRequest
-	(*FetchRequest)(nil),          // 2: mq.v1.FetchRequest
-	(*ListOffsetsRequest)(nil),    // 3: mq.v1.ListOffsetsRequest
-	(*EpochEndsRequest)(nil),      // 4: mq.v1.EpochEndsRequest
-	(*DescribeLogsRequest)(nil),   // 5: mq.v1.DescribeLogsRequest
-	(*InitProducerRequest)(nil),   // 6: mq.v1.InitProducerRequest
-	(*CommitOffsetsRequest)(nil),  // 7: mq.v1.CommitOffsetsRequest
-	(*FetchOffsetsRequest)(nil),   // 8: mq.v1.FetchOffsetsRequest
-	(*ListGroupsRequest)(nil),     // 9: mq.v1.ListGroupsRequest
-	(*CreateTopicRequest)(nil),    // 10: mq.v1.CreateTopicRequest
-	(*DeleteTopicRequest)(nil),    // 11: mq.v1.DeleteTopicRequest
-	(*AlterTopicRequest)(nil),     // 12: mq.v1.AlterTopicRequest
-	(*AddPartitionsRequest)(nil),  // 13: mq.v1.AddPartitionsRequest
-	(*TrimTopicRequest)(nil),      // 14: mq.v1.TrimTopicRequest
-	(*MetadataResponse)(nil),      // 15: mq.v1.MetadataResponse
-	(*ProduceResponse)(nil),       // 16: mq.v1.ProduceResponse
-	(*FetchResponse)(nil),         // 17: mq.v1.FetchResponse
-	(*ListOffsetsResponse)(nil),   // 18: mq.v1.ListOffsetsResponse
-	(*EpochEndsResponse)(nil),     // 19: mq.v1.EpochEndsResponse
-	(*DescribeLogsResponse)(nil),  // 20: mq.v1.DescribeLogsResponse
-	(*InitProducerResponse)(nil),  // 21: mq.v1.InitProducerResponse
-	(*CommitOffsetsResponse)(nil), // 22: mq.v1.CommitOffsetsResponse
-	(*FetchOffsetsResponse)(nil),  // 23: mq.v1.FetchOffsetsResponse
-	(*ListGroupsResponse)(nil),    // 24: mq.v1.ListGroupsResponse
-	(*CreateTopicResponse)(nil),   // 25: mq.v1.CreateTopicResponse
-	(*DeleteTopicResponse)(nil),   // 26: mq.v1.DeleteTopicResponse
-	(*AlterTopicResponse)(nil),    // 27: mq.v1.AlterTopicResponse
-	(*AddPartitionsResponse)(nil), // 28: mq.v1.AddPartitionsResponse
-	(*TrimTopicResponse)(nil),     // 29: mq.v1.TrimTopicResponse
+	(*MetadataRequest)(nil),         // 0: mq.v1.MetadataRequest
+	(*ProduceRequest)(nil),          // 1: mq.v1.ProduceRequest
+	(*FetchRequest)(nil),            // 2: mq.v1.FetchRequest
+	(*ListOffsetsRequest)(nil),      // 3: mq.v1.ListOffsetsRequest
+	(*EpochEndsRequest)(nil),        // 4: mq.v1.EpochEndsRequest
+	(*DescribeClusterRequest)(nil),  // 5: mq.v1.DescribeClusterRequest
+	(*DescribeLogsRequest)(nil),     // 6: mq.v1.DescribeLogsRequest
+	(*InitProducerRequest)(nil),     // 7: mq.v1.InitProducerRequest
+	(*CommitOffsetsRequest)(nil),    // 8: mq.v1.CommitOffsetsRequest
+	(*FetchOffsetsRequest)(nil),     // 9: mq.v1.FetchOffsetsRequest
+	(*ListGroupsRequest)(nil),       // 10: mq.v1.ListGroupsRequest
+	(*CreateTopicRequest)(nil),      // 11: mq.v1.CreateTopicRequest
+	(*DeleteTopicRequest)(nil),      // 12: mq.v1.DeleteTopicRequest
+	(*AlterTopicRequest)(nil),       // 13: mq.v1.AlterTopicRequest
+	(*AddPartitionsRequest)(nil),    // 14: mq.v1.AddPartitionsRequest
+	(*TrimTopicRequest)(nil),        // 15: mq.v1.TrimTopicRequest
+	(*MetadataResponse)(nil),        // 16: mq.v1.MetadataResponse
+	(*ProduceResponse)(nil),         // 17: mq.v1.ProduceResponse
+	(*FetchResponse)(nil),           // 18: mq.v1.FetchResponse
+	(*ListOffsetsResponse)(nil),     // 19: mq.v1.ListOffsetsResponse
+	(*EpochEndsResponse)(nil),       // 20: mq.v1.EpochEndsResponse
+	(*DescribeClusterResponse)(nil), // 21: mq.v1.DescribeClusterResponse
+	(*DescribeLogsResponse)(nil),    // 22: mq.v1.DescribeLogsResponse
+	(*InitProducerResponse)(nil),    // 23: mq.v1.InitProducerResponse
+	(*CommitOffsetsResponse)(nil),   // 24: mq.v1.CommitOffsetsResponse
+	(*FetchOffsetsResponse)(nil),    // 25: mq.v1.FetchOffsetsResponse
+	(*ListGroupsResponse)(nil),      // 26: mq.v1.ListGroupsResponse
+	(*CreateTopicResponse)(nil),     // 27: mq.v1.CreateTopicResponse
+	(*DeleteTopicResponse)(nil),     // 28: mq.v1.DeleteTopicResponse
+	(*AlterTopicResponse)(nil),      // 29: mq.v1.AlterTopicResponse
+	(*AddPartitionsResponse)(nil),   // 30: mq.v1.AddPartitionsResponse
+	(*TrimTopicResponse)(nil),       // 31: mq.v1.TrimTopicResponse
 }
 var file_mq_v1_broker_proto_depIdxs = []int32{
 	0,  // 0: mq.v1.Broker.Metadata:input_type -> mq.v1.MetadataRequest
@@ -101,33 +104,35 @@ var file_mq_v1_broker_proto_depIdxs = []int32{
 	2,  // 2: mq.v1.Broker.Fetch:input_type -> mq.v1.FetchRequest
 	3,  // 3: mq.v1.Broker.ListOffsets:input_type -> mq.v1.ListOffsetsRequest
 	4,  // 4: mq.v1.Broker.EpochEnds:input_type -> mq.v1.EpochEndsRequest
-	5,  // 5: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
-	6,  // 6: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
-	7,  // 7: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
-	8,  // 8: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
-	9,  // 9: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
-	10, // 10: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
-	11, // 11: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
-	12, // 12: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
-	13, // 13: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
-	14, // 14: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
-	15, // 15: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
-	16, // 16: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
-	17, // 17: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
-	18, // 18: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
-	19, // 19: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
-	20, // 20: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
-	21, // 21: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
-	22, // 22: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
-	23, // 23: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
-	24, // 24: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
-	25, // 25: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
-	26, // 26: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
-	27, // 27: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
-	28, // 28: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
-	29, // 29: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
-	15, // [15:30] is the sub-list for method output_type
-	0,  // [0:15] is the sub-list for method input_type
+	5,  // 5: mq.v1.Broker.DescribeCluster:input_type -> mq.v1.DescribeClusterRequest
+	6,  // 6: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
+	7,  // 7: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
+	8,  // 8: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
+	9,  // 9: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
+	10, // 10: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
+	11, // 11: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
+	12, // 12: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
+	13, // 13: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
+	14, // 14: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
+	15, // 15: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
+	16, // 16: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
+	17, // 17: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
+	18, // 18: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
+	19, // 19: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
+	20, // 20: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
+	21, // 21: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
+	22, // 22: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
+	23, // 23: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
+	24, // 24: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
+	25, // 25: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
+	26, // 26: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
+	27, // 27: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
+	28, // 28: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
+	29, // 29: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
+	30, // 30: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
+	31, // 31: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
+	16, // [16:32] is the sub-list for method output_type
+	0,  // [0:16] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -138,6 +143,7 @@ func file_mq_v1_broker_proto_init() {
 	if File_mq_v1_broker_proto != nil {
 		return
 	}
+	file_mq_v1_cluster_proto_init()
 	file_mq_v1_fetch_proto_init()
 	file_mq_v1_group_proto_init()
 	file_mq_v1_log_proto_init()

@@ -38,21 +38,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Broker_Metadata_FullMethodName      = "/mq.v1.Broker/Metadata"
-	Broker_Produce_FullMethodName       = "/mq.v1.Broker/Produce"
-	Broker_Fetch_FullMethodName         = "/mq.v1.Broker/Fetch"
-	Broker_ListOffsets_FullMethodName   = "/mq.v1.Broker/ListOffsets"
-	Broker_EpochEnds_FullMethodName     = "/mq.v1.Broker/EpochEnds"
-	Broker_DescribeLogs_FullMethodName  = "/mq.v1.Broker/DescribeLogs"
-	Broker_InitProducer_FullMethodName  = "/mq.v1.Broker/InitProducer"
-	Broker_CommitOffsets_FullMethodName = "/mq.v1.Broker/CommitOffsets"
-	Broker_FetchOffsets_FullMethodName  = "/mq.v1.Broker/FetchOffsets"
-	Broker_ListGroups_FullMethodName    = "/mq.v1.Broker/ListGroups"
-	Broker_CreateTopic_FullMethodName   = "/mq.v1.Broker/CreateTopic"
-	Broker_DeleteTopic_FullMethodName   = "/mq.v1.Broker/DeleteTopic"
-	Broker_AlterTopic_FullMethodName    = "/mq.v1.Broker/AlterTopic"
-	Broker_AddPartitions_FullMethodName = "/mq.v1.Broker/AddPartitions"
-	Broker_TrimTopic_FullMethodName     = "/mq.v1.Broker/TrimTopic"
+	Broker_Metadata_FullMethodName        = "/mq.v1.Broker/Metadata"
+	Broker_Produce_FullMethodName         = "/mq.v1.Broker/Produce"
+	Broker_Fetch_FullMethodName           = "/mq.v1.Broker/Fetch"
+	Broker_ListOffsets_FullMethodName     = "/mq.v1.Broker/ListOffsets"
+	Broker_EpochEnds_FullMethodName       = "/mq.v1.Broker/EpochEnds"
+	Broker_DescribeCluster_FullMethodName = "/mq.v1.Broker/DescribeCluster"
+	Broker_DescribeLogs_FullMethodName    = "/mq.v1.Broker/DescribeLogs"
+	Broker_InitProducer_FullMethodName    = "/mq.v1.Broker/InitProducer"
+	Broker_CommitOffsets_FullMethodName   = "/mq.v1.Broker/CommitOffsets"
+	Broker_FetchOffsets_FullMethodName    = "/mq.v1.Broker/FetchOffsets"
+	Broker_ListGroups_FullMethodName      = "/mq.v1.Broker/ListGroups"
+	Broker_CreateTopic_FullMethodName     = "/mq.v1.Broker/CreateTopic"
+	Broker_DeleteTopic_FullMethodName     = "/mq.v1.Broker/DeleteTopic"
+	Broker_AlterTopic_FullMethodName      = "/mq.v1.Broker/AlterTopic"
+	Broker_AddPartitions_FullMethodName   = "/mq.v1.Broker/AddPartitions"
+	Broker_TrimTopic_FullMethodName       = "/mq.v1.Broker/TrimTopic"
 )
 
 // BrokerClient is the client API for Broker service.
@@ -85,6 +86,8 @@ type BrokerClient interface {
 	ListOffsets(ctx context.Context, in *ListOffsetsRequest, opts ...grpc.CallOption) (*ListOffsetsResponse, error)
 	// EpochEnds tells where leader epochs ended. KIP-101, KIP-320.
 	EpochEnds(ctx context.Context, in *EpochEndsRequest, opts ...grpc.CallOption) (*EpochEndsResponse, error)
+	// DescribeCluster tells how every broker is. The one asked asks the others.
+	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(ctx context.Context, in *DescribeLogsRequest, opts ...grpc.CallOption) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -162,6 +165,16 @@ func (c *brokerClient) EpochEnds(ctx context.Context, in *EpochEndsRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EpochEndsResponse)
 	err := c.cc.Invoke(ctx, Broker_EpochEnds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokerClient) DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeClusterResponse)
+	err := c.cc.Invoke(ctx, Broker_DescribeCluster_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -298,6 +311,8 @@ type BrokerServer interface {
 	ListOffsets(context.Context, *ListOffsetsRequest) (*ListOffsetsResponse, error)
 	// EpochEnds tells where leader epochs ended. KIP-101, KIP-320.
 	EpochEnds(context.Context, *EpochEndsRequest) (*EpochEndsResponse, error)
+	// DescribeCluster tells how every broker is. The one asked asks the others.
+	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -342,6 +357,9 @@ func (UnimplementedBrokerServer) ListOffsets(context.Context, *ListOffsetsReques
 }
 func (UnimplementedBrokerServer) EpochEnds(context.Context, *EpochEndsRequest) (*EpochEndsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EpochEnds not implemented")
+}
+func (UnimplementedBrokerServer) DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeCluster not implemented")
 }
 func (UnimplementedBrokerServer) DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeLogs not implemented")
@@ -469,6 +487,24 @@ func _Broker_EpochEnds_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BrokerServer).EpochEnds(ctx, req.(*EpochEndsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Broker_DescribeCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServer).DescribeCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Broker_DescribeCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServer).DescribeCluster(ctx, req.(*DescribeClusterRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -675,6 +711,10 @@ var Broker_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "EpochEnds",
 			Handler:    _Broker_EpochEnds_Handler,
+		},
+		{
+			MethodName: "DescribeCluster",
+			Handler:    _Broker_DescribeCluster_Handler,
 		},
 		{
 			MethodName: "DescribeLogs",

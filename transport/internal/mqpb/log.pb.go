@@ -556,7 +556,8 @@ func (x *DescribeLogsResponse) GetLogs() []*LogInfo {
 	return nil
 }
 
-// LogInfo is the state of one partition's log on the answering broker.
+// LogInfo is the state of one partition's log on the answering broker. On one
+// that does not lead it, that is as far as it has followed.
 type LogInfo struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	TopicPartition *TopicPartition        `protobuf:"bytes,1,opt,name=topic_partition,json=topicPartition,proto3" json:"topic_partition,omitempty"`

@@ -350,8 +350,10 @@ type PartitionInfo struct {
 	Leader      int32 `protobuf:"varint,2,opt,name=leader,proto3" json:"leader,omitempty"`
 	LeaderEpoch int32 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
 	// Broker ids.
-	Replicas      []int32 `protobuf:"varint,4,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
-	Error         *Error  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Replicas []int32 `protobuf:"varint,4,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	Error    *Error  `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	// Those of the replicas that do not vote: they are still catching up.
+	Learners      []int32 `protobuf:"varint,6,rep,packed,name=learners,proto3" json:"learners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,6 +419,13 @@ func (x *PartitionInfo) GetReplicas() []int32 {
 func (x *PartitionInfo) GetError() *Error {
 	if x != nil {
 		return x.Error
+	}
+	return nil
+}
+
+func (x *PartitionInfo) GetLearners() []int32 {
+	if x != nil {
+		return x.Learners
 	}
 	return nil
 }
@@ -1101,13 +1110,14 @@ const file_mq_v1_topic_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\v2\f.mq.v1.ErrorR\x05error\x1a:\n" +
 	"\fConfigsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa0\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbc\x01\n" +
 	"\rPartitionInfo\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\x05R\x06leader\x12!\n" +
 	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12\x1a\n" +
 	"\breplicas\x18\x04 \x03(\x05R\breplicas\x12\"\n" +
-	"\x05error\x18\x05 \x01(\v2\f.mq.v1.ErrorR\x05error\"\x9a\x02\n" +
+	"\x05error\x18\x05 \x01(\v2\f.mq.v1.ErrorR\x05error\x12\x1a\n" +
+	"\blearners\x18\x06 \x03(\x05R\blearners\"\x9a\x02\n" +
 	"\x12CreateTopicRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +

@@ -172,6 +172,7 @@ func encodePartitionInfo(p *api.PartitionInfo) *mqpb.PartitionInfo {
 		Leader:      p.Leader,
 		LeaderEpoch: p.LeaderEpoch,
 		Replicas:    p.Replicas,
+		Learners:    p.Learners,
 		Error:       EncodeError(p.Err),
 	}
 }
@@ -182,6 +183,7 @@ func decodePartitionInfo(m *mqpb.PartitionInfo) api.PartitionInfo {
 		Leader:      m.GetLeader(),
 		LeaderEpoch: m.GetLeaderEpoch(),
 		Replicas:    m.GetReplicas(),
+		Learners:    m.GetLearners(),
 		Err:         DecodeError(m.GetError()),
 	}
 }

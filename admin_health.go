@@ -1,0 +1,97 @@
+package mq
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/raftmq/mq/internal/api"
+)
+
+// ClusterHealth is how a cluster is, by what its brokers told the one that was
+// asked.
+type ClusterHealth struct {
+	ID         string         `json:"id"`
+	Controller int32          `json:"controller"` // id of the broker that leads the metadata; -1 when unknown
+	Brokers    []BrokerHealth `json:"brokers"`    // by id
+
+	// Partitions as topic/N, and what the cluster keeps in the same way: metadata,
+	// and what groups stored, as groups/N. There may be more than are named.
+	Leaderless      []string `json:"leaderless"`       // nobody leads them
+	UnderReplicated []string `json:"under_replicated"` // fewer replicas vote than there should be; they are being added
+}
+
+// BrokerHealth is how a broker is. Of one that is not Reachable the fields from
+// Leaders on are zero.
+type BrokerHealth struct {
+	BrokerInfo
+	PeerAddr      string `json:"peer_addr"`    // for other brokers
+	DirectoryID   string `json:"directory_id"` // names its data for good
+	Reachable     bool   `json:"reachable"`    // by the broker that answers
+	MetadataVoter bool   `json:"metadata_voter"`
+	Replicas      int    `json:"replicas"`          // that it should have: of partitions, groups and metadata
+	Leaders       int    `json:"leaders"`           // how many of them lead
+	Behind        int    `json:"behind"`            // how many lack what their leaders have
+	Waiting       string `json:"waiting,omitempty"` // what it waits for, empty when it is ready
+	Fenced        string `json:"fenced,omitempty"`  // why it refuses to append, empty when it does not
+}
+
+// Problems tells, each in a line, what keeps the cluster from being healthy: all
+// of its brokers can be reached and follow, everything has a leader and as many
+// replicas as it should.
+func (c ClusterHealth) Problems() []string {
+	var out []string
+	add := func(wrong bool, format string, args ...any) {
+		if wrong {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	for _, b := range c.Brokers {
+		add(!b.Reachable, "broker %d is not reachable", b.ID)
+		add(b.Waiting != "", "broker %d is not ready: %s", b.ID, b.Waiting)
+		add(b.Fenced != "", "broker %d refuses to append: %s", b.ID, b.Fenced)
+		add(b.Behind > 0, "broker %d is behind with %d of %d replicas", b.ID, b.Behind, b.Replicas)
+	}
+	add(len(c.Leaderless) > 0, "nobody leads %s", some(c.Leaderless))
+	add(len(c.UnderReplicated) > 0, "too few replicas of %s", some(c.UnderReplicated))
+	return out
+}
+
+// some names the first of many.
+func some(names []string) string {
+	const most = 5
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
+// ClusterHealth asks a broker how the cluster is. That one asks the others, and
+// waits for one that does not answer for a second.
+func (a *Admin) ClusterHealth(ctx context.Context) (ClusterHealth, error) {
+	ctx, cancel := adminContext(ctx)
+	defer cancel()
+	var answer *api.DescribeClusterResponse
+	err := a.read(ctx, func(ctx context.Context, b api.Broker) (err error) {
+		answer, err = b.DescribeCluster(ctx, &api.DescribeClusterRequest{})
+		return err
+	})
+	if err != nil {
+		return ClusterHealth{}, fmt.Errorf("cluster health: %w", err)
+	}
+	health := ClusterHealth{
+		ID: answer.ClusterID, Controller: answer.Controller, Brokers: make([]BrokerHealth, len(answer.Brokers)),
+		Leaderless: append([]string{}, answer.Leaderless...), UnderReplicated: append([]string{}, answer.UnderReplicated...),
+	}
+	for i, b := range answer.Brokers {
+		health.Brokers[i] = BrokerHealth{
+			BrokerInfo: BrokerInfo(b.BrokerInfo), PeerAddr: b.PeerAddr, DirectoryID: b.DirectoryID, Reachable: b.Err == nil,
+			MetadataVoter: b.MetadataVoter, Replicas: int(b.Replicas), Leaders: int(b.Leaders), Behind: int(b.Behind),
+			Waiting: b.Waiting, Fenced: b.Fenced,
+		}
+	}
+	slices.SortFunc(health.Brokers, func(a, b BrokerHealth) int { return cmp.Compare(a.ID, b.ID) })
+	return health, nil
+}

@@ -1,0 +1,62 @@
+package wire
+
+import (
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/transport/internal/mqpb"
+)
+
+// DescribeCluster converts what DescribeCluster moves.
+var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterResponse, mqpb.DescribeClusterRequest, mqpb.DescribeClusterResponse]{
+	encodeRequest: func(*api.DescribeClusterRequest) *mqpb.DescribeClusterRequest { return &mqpb.DescribeClusterRequest{} },
+	decodeRequest: func(*checker, *mqpb.DescribeClusterRequest) *api.DescribeClusterRequest {
+		return &api.DescribeClusterRequest{}
+	},
+	encodeAnswer: func(a *api.DescribeClusterResponse) *mqpb.DescribeClusterResponse {
+		return &mqpb.DescribeClusterResponse{
+			ClusterId:       a.ClusterID,
+			Controller:      a.Controller,
+			Brokers:         encodeList(a.Brokers, encodeBrokerState),
+			Leaderless:      a.Leaderless,
+			UnderReplicated: a.UnderReplicated,
+		}
+	},
+	decodeAnswer: func(_ *checker, m *mqpb.DescribeClusterResponse) *api.DescribeClusterResponse {
+		return &api.DescribeClusterResponse{
+			ClusterID:       m.GetClusterId(),
+			Controller:      m.GetController(),
+			Brokers:         decodeList(m.GetBrokers(), decodeBrokerState),
+			Leaderless:      m.GetLeaderless(),
+			UnderReplicated: m.GetUnderReplicated(),
+		}
+	},
+}
+
+func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
+	return &mqpb.BrokerState{
+		Broker:        encodeBrokerInfo(&b.BrokerInfo),
+		PeerAddr:      b.PeerAddr,
+		DirectoryId:   b.DirectoryID,
+		MetadataVoter: b.MetadataVoter,
+		Replicas:      b.Replicas,
+		Leaders:       b.Leaders,
+		Behind:        b.Behind,
+		Waiting:       b.Waiting,
+		Fenced:        b.Fenced,
+		Error:         EncodeError(b.Err),
+	}
+}
+
+func decodeBrokerState(m *mqpb.BrokerState) api.BrokerState {
+	return api.BrokerState{
+		BrokerInfo:    decodeBrokerInfo(m.GetBroker()),
+		PeerAddr:      m.GetPeerAddr(),
+		DirectoryID:   m.GetDirectoryId(),
+		MetadataVoter: m.GetMetadataVoter(),
+		Replicas:      m.GetReplicas(),
+		Leaders:       m.GetLeaders(),
+		Behind:        m.GetBehind(),
+		Waiting:       m.GetWaiting(),
+		Fenced:        m.GetFenced(),
+		Err:           DecodeError(m.GetError()),
+	}
+}
