@@ -29,7 +29,8 @@ type ClusterConfig struct {
 	Advertise string `yaml:"advertise"`
 
 	// Seeds are where brokers of the cluster listen for brokers, one or more. They
-	// are needed until the broker belongs to a cluster. Kafka:
+	// are needed until the broker belongs to a cluster, and later on if the others
+	// may have moved meanwhile. Kafka:
 	// controller.quorum.bootstrap.servers.
 	Seeds []string `yaml:"seeds"`
 

@@ -30,6 +30,7 @@ func (n *Node) enter(ctx context.Context) error {
 		if err := n.openMetadata(max(meta.MetaReplica, firstMetaReplica), false); err != nil {
 			return err
 		}
+		n.loops.Go(n.meet)
 	case len(n.cfg.Seeds) > 0 && !n.cfg.Bootstrap:
 	default:
 		if err := n.form(ctx); err != nil {

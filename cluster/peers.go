@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -15,11 +16,12 @@ import (
 )
 
 // addressBook knows where the other brokers are, by directory id. What a broker
-// told in a handshake is newer than what metadata says of it.
+// told in a handshake is newer than what metadata says of it. What others said of
+// it counts until this broker's metadata is up to date, see meet.
 type addressBook struct {
 	mu struct {
 		sync.Mutex
-		told map[string]string
+		told, heard map[string]string
 	}
 }
 
@@ -38,7 +40,25 @@ func (a *addressBook) put(dirID, addr string) {
 func (a *addressBook) get(dirID string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.mu.told[dirID]
+	if addr := a.mu.told[dirID]; addr != "" {
+		return addr
+	}
+	return a.mu.heard[dirID]
+}
+
+func (a *addressBook) hear(addrs map[string]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.heard == nil {
+		a.mu.heard = make(map[string]string)
+	}
+	maps.Copy(a.mu.heard, addrs)
+}
+
+func (a *addressBook) forgetHeard() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.heard = nil
 }
 
 // attach gives the broker its place among the others. A lone broker has a
@@ -101,6 +121,7 @@ func errOtherDirectory(known brokerRecord, dirID string) error {
 const (
 	callJoin   = "join"   // joinRequest → joinAnswer, at any member
 	callMeta   = "meta"   // metaCommand → metaAnswer, at the leader of the metadata
+	callMeet   = "meet"   // meetRequest → meetAnswer
 	callStatus = "status" // statusRequest → statusAnswer
 	callState  = "state"  // stateRequest → stateAnswer
 )
@@ -114,6 +135,8 @@ func (n *Node) serveCall(ctx context.Context, from network.Identity, method stri
 		return serve(ctx, payload, n.runMeta)
 	case callStatus:
 		return serve(ctx, payload, n.serveStatus)
+	case callMeet:
+		return serve(ctx, payload, n.serveMeet)
 	case callState:
 		return serve(ctx, payload, n.serveState)
 	}
