@@ -39,18 +39,19 @@ var configFiles embed.FS
 
 // initFiles are the embedded files that init writes.
 var initFiles = map[string]string{
-	"broker": "broker.yaml", "producer": "producer.yaml", "consumer": "consumer.yaml", "full": "example-full.yaml",
+	"broker": "broker.yaml", "broker-1": "broker-1.yaml", "broker-2": "broker-2.yaml", "broker-3": "broker-3.yaml", "producer": "producer.yaml", "consumer": "consumer.yaml", "full": "example-full.yaml",
 }
 
 func newConfigInit(p *program) *cobra.Command {
 	var out string
 	var force bool
-	kinds := []string{"broker", "producer", "consumer", "full"}
+	kinds := []string{"broker", "broker-1", "broker-2", "broker-3", "producer", "consumer", "full"}
 	cmd := &cobra.Command{
-		Use:   "init [broker|producer|consumer|full]",
+		Use:   "init [broker|broker-1|broker-2|broker-3|producer|consumer|full]",
 		Short: "Write a configuration file to start from",
 		Long: `Write a configuration file to start from: one for a broker, a producer or a
-consumer, or, by default, the full one, with every key and its default.`,
+consumer, or, by default, the full one, with every key and its default. The
+numbered ones are for three brokers on one machine, as one cluster.`,
 		ValidArgs: kinds,
 		Args:      atMostOne,
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -60,7 +61,7 @@ consumer, or, by default, the full one, with every key and its default.`,
 			}
 			name := initFiles[kind]
 			if name == "" {
-				return usage(fmt.Errorf("no file %.40q: want broker, producer, consumer or full%s", kind, nearest.Hint(kind, kinds)))
+				return usage(fmt.Errorf("no file %.40q: want %s or full%s", kind, strings.Join(kinds[:len(kinds)-1], ", "), nearest.Hint(kind, kinds)))
 			}
 			text, err := configFiles.ReadFile("config/" + name)
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 func TestExampleFilesLoad(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("../../config/*.yaml")
-	if err != nil || len(files) != 4 {
+	if err != nil || len(files) != 7 {
 		t.Fatalf("example files: %v, %v", files, err)
 	}
 	for _, path := range files {
