@@ -58,9 +58,10 @@ func newTopicDescribe(p *program) *cobra.Command {
 						w.row(name, t.Configs[name])
 					}
 					w.row()
-					w.head("PARTITION", "LEADER", "EPOCH", "REPLICAS", "START", "END", "BYTES")
+					w.head("PARTITION", "LEADER", "EPOCH", "REPLICAS", "LAG", "START", "END", "BYTES")
 					for _, part := range t.Partitions {
-						w.row(part.Partition, known(part.Leader), known(part.LeaderEpoch), strings.Trim(fmt.Sprint(part.Replicas), "[]"),
+						w.row(part.Partition, known(part.Leader), known(part.LeaderEpoch), each(part.ReplicaLogs, replicaName),
+							each(part.ReplicaLogs, func(r mq.ReplicaLog) string { return known(r.Lag) }),
 							known(part.LogStart), known(part.HighWatermark), known(part.SizeBytes))
 					}
 				})
@@ -76,6 +77,22 @@ func replicas(t mq.TopicInfo) int {
 		return 0
 	}
 	return len(t.Partitions[0].Replicas)
+}
+
+// each prints something of each replica.
+func each(replicas []mq.ReplicaLog, text func(mq.ReplicaLog) string) string {
+	var out []string
+	for _, r := range replicas {
+		out = append(out, text(r))
+	}
+	return strings.Join(out, " ")
+}
+
+func replicaName(r mq.ReplicaLog) string {
+	if r.Learner {
+		return fmt.Sprintf("%d(joining)", r.Broker)
+	}
+	return strconv.Itoa(int(r.Broker))
 }
 
 // known prints -1, which stands for unknown, as a dash.
