@@ -49,6 +49,10 @@ fuzz: ## each fuzz target in turn for T (default 30s)
 kill: ## a million lines through a broker that is killed three times
 	go test -count=1 -v -run TestKilledBrokerLosesNothing ./cmd/mq
 
+.PHONY: kill-cluster
+kill-cluster: ## a million lines through three brokers that are killed in turn, and a rolling restart
+	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'KilledBrokersOfAClusterLoseNothing|RollingRestart' ./cmd/mq
+
 .PHONY: bounds
 bounds: ## 20 GB with 1 GB of retention, twice: long, and writes as much
 	go test -tags long -count=1 -v -timeout 2h -run TestDiskStaysBounded ./cmd/mq

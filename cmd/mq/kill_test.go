@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -117,12 +119,20 @@ func realText(t *testing.T, n int) []byte {
 type brokerProcess struct {
 	addr string
 	cmd  *exec.Cmd
+	said *lockedBuffer // on stderr
 }
+
+var servesAddr = regexp.MustCompile(`broker serves (127\.0\.0\.1:\d+)\b`)
 
 // startBroker returns when the broker serves. It is killed when the test ends.
 func startBroker(t *testing.T, dir, listen string) *brokerProcess {
 	t.Helper()
-	b := &brokerProcess{cmd: exec.CommandContext(t.Context(), "mq", "broker", "--data-dir", dir, "--listen", listen)}
+	return startBrokerProcess(t, "--data-dir", dir, "--listen", listen)
+}
+
+func startBrokerProcess(t *testing.T, args ...string) *brokerProcess {
+	t.Helper()
+	b := &brokerProcess{cmd: exec.CommandContext(t.Context(), "mq", append([]string{"broker"}, args...)...), said: &lockedBuffer{}}
 	stderr, err := b.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -131,16 +141,35 @@ func startBroker(t *testing.T, dir, listen string) *brokerProcess {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.kill)
-	var said []string
-	for r := bufio.NewScanner(stderr); b.addr == "" && r.Scan(); {
-		said = append(said, r.Text())
-		b.addr = serving.FindString(r.Text())
+	for r := bufio.NewReader(stderr); b.addr == ""; {
+		line, err := r.ReadString('\n')
+		_, _ = b.said.Write([]byte(line))
+		if found := servesAddr.FindStringSubmatch(line); found != nil {
+			b.addr = found[1]
+			go func() { _, _ = io.Copy(b.said, r) }() // ends with the process
+		} else if err != nil {
+			t.Fatalf("the broker said %q and ended", b.said)
+		}
 	}
-	if b.addr == "" {
-		t.Fatalf("the broker said %q and ended", said)
-	}
-	go func() { _, _ = io.Copy(io.Discard, stderr) }() // ends with the process
 	return b
+}
+
+// lockedBuffer is what a process said so far.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // kill ends the process without a warning, as kill -9 does.
