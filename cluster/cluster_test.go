@@ -15,6 +15,7 @@ import (
 // several are brokers of one cluster on a network inside the process.
 type several struct {
 	tb     testing.TB
+	onDisk bool
 	net    *network.Mem
 	faults *network.Faults
 	cfgs   map[int32]Config
@@ -35,6 +36,9 @@ func (c *several) add(id int32) *Node {
 	c.tb.Helper()
 	disk := newBadDisk()
 	cfg := disk.config()
+	if c.onDisk {
+		cfg = Config{Dir: c.tb.TempDir(), MinFreeBytes: -1}
+	}
 	cfg.BrokerID, cfg.Network, cfg.Faults = id, c.net, c.faults
 	cfg.PeerListen = fmt.Sprint("broker-", id)
 	if id > 1 {

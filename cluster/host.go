@@ -20,7 +20,7 @@ import (
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
-// Engine sizes. ExecShards is recorded in the raft directory and can't change.
+// Engine sizes.
 const (
 	execShards     = 4
 	applyShards    = 4

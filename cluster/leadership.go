@@ -239,15 +239,39 @@ func (n *Node) succeed(dirID string) {
 			return
 		}
 	}
-	n.eachReplica(func(r *replica) {
-		if n.leaderOf(r) != dead.ID {
-			return
-		}
-		may := slices.DeleteFunc(r.shard.Load().leaders(), func(o replicaRecord) bool { return o.Broker == dead.ID })
-		if len(may) > 0 && may[0].Replica == r.id.Replica {
-			n.campaign(r.id.Shard, r.id.Replica)
-		}
-	})
+	n.standFor(dead.ID)
 }
 
 var mournBackoff = backoff.Policy{Base: 10 * time.Millisecond, Max: 200 * time.Millisecond}
+
+// turn is how long one in line has to be elected before the next one stands. The
+// first may lack a record that others have, and then loses.
+const turn = 150 * time.Millisecond
+
+// standFor makes replicas stand, each when it is its turn, for the shards that a
+// dead broker led and nobody leads yet.
+func (n *Node) standFor(dead int32) {
+	open := make(map[*replica]int) // and this broker's place in line
+	n.eachReplica(func(r *replica) {
+		if n.leaderOf(r) != dead {
+			return
+		}
+		may := slices.DeleteFunc(r.shard.Load().leaders(), func(o replicaRecord) bool { return o.Broker == dead })
+		if at := slices.IndexFunc(may, func(o replicaRecord) bool { return o.Replica == r.id.Replica }); at >= 0 {
+			open[r] = at
+		}
+	})
+	for now := 0; len(open) > 0; now++ {
+		for r, at := range open {
+			if leader := n.leaderOf(r); leader >= 0 && leader != dead {
+				delete(open, r)
+			} else if at == now {
+				n.campaign(r.id.Shard, r.id.Replica)
+				delete(open, r)
+			}
+		}
+		if len(open) > 0 && backoff.Sleep(n.closing, turn) != nil {
+			return
+		}
+	}
+}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -101,50 +100,4 @@ func TestALeaderThatOneBrokerLostStays(t *testing.T) {
 			n.lost.set(leader.DirectoryID(), false)
 		}
 	}
-}
-
-// BenchmarkFailover measures from a leader's death to the next acknowledgement,
-// over all partitions that it led.
-func BenchmarkFailover(b *testing.B) {
-	const partitions = 100
-	c := newSeveral(b, 3)
-	c.create("t", partitions)
-	worst, sum := time.Duration(0), time.Duration(0)
-	for b.Loop() {
-		b.StopTimer()
-		c.ready()
-		victim := c.leader("t", 0)
-		b.StartTimer()
-		start := time.Now()
-		victim.link.Close() // the others see it go; what it does from now on reaches nobody
-		for p := range int32(partitions) {
-			c.putAt("t", p, victim)
-		}
-		took := time.Since(start)
-		sum, worst = sum+took, max(worst, took)
-		b.StopTimer()
-		if err := victim.Close(); err != nil {
-			b.Fatal(err)
-		}
-		c.open(victim.cfg.BrokerID)
-		b.StartTimer()
-	}
-	b.ReportMetric(float64(worst.Milliseconds()), "worst-ms")
-	b.ReportMetric(float64(sum.Milliseconds())/float64(b.N), "mean-ms")
-}
-
-// putAt produces to a partition, not at one broker.
-func (c *several) putAt(topic string, partition int32, not *Node) {
-	c.tb.Helper()
-	waitFor(c.tb, fmt.Sprintf("partition %d to take a record", partition), func() bool {
-		for _, n := range c.nodes {
-			if n == not {
-				continue
-			}
-			if _, err := produce(c.tb.Context(), n, topic, partition, makeBatch(c.tb, "x")); err == nil {
-				return true
-			}
-		}
-		return false
-	})
 }
