@@ -83,8 +83,8 @@ func NewCluster(tb testing.TB, n int, opts ...Option) *Cluster {
 	}
 	c.out.mu.live = o.log
 	tb.Cleanup(c.close)
-	seeds := make([]string, 0, n)
-	for id := range int32(n) {
+	var seeds []string // also of brokers to come, when the first ones may be gone
+	for id := range int32(n + 6) {
 		seeds = append(seeds, clientAddr(id+1))
 	}
 	c.client = testhook.NewClient(seeds, c.dialFrom(outside)).(*mq.Client)
