@@ -78,7 +78,8 @@ func TestFaultsOfHistories(t *testing.T) {
 
 		"lost": {"p#0=0 p#1=1 p#2=2", []string{"0:p#0 2:p#2"}, []string{"lost: p#1 was acknowledged at t/0@1 and is not there"}},
 		"lost at the end": {
-			"p#0=0 p#1=1", []string{"0:p#0"},
+			"p#0=0 p#1=1",
+			[]string{"0:p#0"},
 			[]string{"lost: p#1 was acknowledged at t/0@1 and is not there"},
 		},
 		"lost, offset not told": {"p#0=ok", []string{""}, []string{"lost: p#0 was acknowledged and is not there"}},
@@ -90,22 +91,26 @@ func TestFaultsOfHistories(t *testing.T) {
 		"moved":                 {"p#0=0 p#1=1", []string{"0:p#0 5:p#1"}, []string{"moved: p#1 was acknowledged at t/0@1 and is at t/0@5"}},
 		"never sent":            {"p#0=0", []string{"0:p#0 1:x"}, []string{`unknown: "x" is at t/0@1 and nobody sent it`}},
 		"offsets go back": {
-			"p#0=4 q#0=2", []string{"4:p#0 2:q#0"},
+			"p#0=4 q#0=2",
+			[]string{"4:p#0 2:q#0"},
 			[]string{"offsets: t/0@2 was read after t/0@4"},
 		},
 
 		"copies agree":         {"p#0=0 p#1=1", []string{"0:p#0 1:p#1", "0:p#0 1:p#1", "0:p#0 1:p#1"}, nil},
 		"one copy was trimmed": {"p#0=0 p#1=1", []string{"0:p#0 1:p#1", "0:p#0 1:p#1", "start=1 1:p#1"}, nil},
 		"copies differ": {
-			"p#0=0 p#1=1", []string{"0:p#0 1:p#1", "0:p#0 1:p#1", "0:p#0 1:p#0"},
+			"p#0=0 p#1=1",
+			[]string{"0:p#0 1:p#1", "0:p#0 1:p#1", "0:p#0 1:p#0"},
 			[]string{"disagreement: at t/0@1 broker 1 has p#1 and broker 2 has p#0"},
 		},
 		"a copy is short": {
-			"p#0=0 p#1=1", []string{"0:p#0 1:p#1", "0:p#0 1:p#1", "0:p#0"},
+			"p#0=0 p#1=1",
+			[]string{"0:p#0 1:p#1", "0:p#0 1:p#1", "0:p#0"},
 			[]string{"disagreement: at t/0@1 broker 1 has p#1 and broker 2 has nothing"},
 		},
 		"a copy is long": {
-			"p#0=0 p#1=?", []string{"0:p#0", "0:p#0", "0:p#0 1:p#1"},
+			"p#0=0 p#1=?",
+			[]string{"0:p#0", "0:p#0", "0:p#0 1:p#1"},
 			[]string{"disagreement: at t/0@1 broker 1 has nothing and broker 2 has p#1"},
 		},
 	} {
