@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/backoff"
 )
 
 // ClusterHealth is how a cluster is, by what its brokers told the one that was
@@ -36,6 +38,7 @@ type BrokerHealth struct {
 	Behind        int    `json:"behind"`            // how many lack what their leaders have
 	Waiting       string `json:"waiting,omitempty"` // what it waits for, empty when it is ready
 	Fenced        string `json:"fenced,omitempty"`  // why it refuses to append, empty when it does not
+	Leaving       bool   `json:"leaving,omitempty"` // it was told to leave the cluster
 }
 
 // Problems tells, each in a line, what keeps the cluster from being healthy: all
@@ -89,9 +92,43 @@ func (a *Admin) ClusterHealth(ctx context.Context) (ClusterHealth, error) {
 		health.Brokers[i] = BrokerHealth{
 			BrokerInfo: BrokerInfo(b.BrokerInfo), PeerAddr: b.PeerAddr, DirectoryID: b.DirectoryID, Reachable: b.Err == nil,
 			MetadataVoter: b.MetadataVoter, Replicas: int(b.Replicas), Leaders: int(b.Leaders), Behind: int(b.Behind),
-			Waiting: b.Waiting, Fenced: b.Fenced,
+			Waiting: b.Waiting, Fenced: b.Fenced, Leaving: b.Leaving,
 		}
 	}
 	slices.SortFunc(health.Brokers, func(a, b BrokerHealth) int { return cmp.Compare(a.ID, b.ID) })
 	return health, nil
 }
+
+// RemoveBroker makes a broker leave the cluster for good: what it has goes to
+// brokers that lack it, as far as there are any, without stopping producers, and
+// then the cluster forgets it. It may be dead. RemoveBroker returns when that is
+// done; when ctx ends before, it goes on all the same. Stop the broker then: it
+// comes back only with an empty data directory.
+//
+// Errors: ErrInvalidRequest for a broker that is not there, or is the last one.
+// Kafka: kafka-reassign-partitions and unregisterBroker in one.
+func (a *Admin) RemoveBroker(ctx context.Context, id int32) error {
+	begin, cancel := adminContext(ctx)
+	defer cancel()
+	err := repeat(begin, adminDeadline, mayChangeAgain, func(ctx context.Context) error {
+		b, err := a.router.Any(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = b.RemoveBroker(ctx, &api.RemoveBrokerRequest{ID: id})
+		return outcome(err)
+	})
+	for err == nil {
+		var c ClusterHealth
+		if c, err = a.ClusterHealth(ctx); err == nil {
+			if !slices.ContainsFunc(c.Brokers, func(b BrokerHealth) bool { return b.ID == id }) {
+				return nil
+			}
+			err = backoff.Sleep(ctx, removeLook)
+		}
+	}
+	return fmt.Errorf("remove broker %d: %w", id, err)
+}
+
+// removeLook is how often RemoveBroker looks whether the broker is gone.
+const removeLook = 500 * time.Millisecond

@@ -70,6 +70,7 @@ var (
 	_ func(*mq.Admin, context.Context, string) ([]mq.CommittedOffset, error) = (*mq.Admin).CommittedOffsets
 	_ func(*mq.Admin, context.Context, string) ([]mq.PartitionLag, error)    = (*mq.Admin).GroupLag
 	_ func(*mq.Admin, context.Context) (mq.ClusterInfo, error)               = (*mq.Admin).DescribeCluster
+	_ func(*mq.Admin, context.Context, int32) error                          = (*mq.Admin).RemoveBroker
 	_ func(*mq.Admin, context.Context) (mq.ClusterHealth, error)             = (*mq.Admin).ClusterHealth
 	_ func(mq.ClusterHealth) []string                                        = mq.ClusterHealth.Problems
 	_ func(string) (mq.DataDirInfo, error)                                   = mq.InspectDataDir
@@ -139,7 +140,7 @@ var contract = []any{
 	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}},
 	mq.BrokerHealth{
 		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
-		Behind: 1, Waiting: "w", Fenced: "f",
+		Behind: 1, Waiting: "w", Fenced: "f", Leaving: true,
 	},
 	mq.GroupInfo{GroupID: "g"},
 	mq.CommittedOffset{

@@ -113,7 +113,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 		resp.Brokers = append(resp.Brokers, api.BrokerState{
 			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
 			MetadataVoter: s.meta.votes(id), Replicas: int32(load[id]), Leaders: int32(len(h.Leads)), Behind: behind[id],
-			Waiting: h.Waiting, Fenced: h.Fenced, Err: h.err,
+			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, Err: h.err,
 		})
 	}
 	return resp, nil
@@ -160,7 +160,7 @@ func (s *metaState) lacking(led map[uint64]uint64) (leaderless, under []string) 
 		}
 		want := s.replicasWanted(shard, t)
 		if shard.Shard == metaShard {
-			want = metaVoters(len(s.brokers))
+			want = metaVoters(len(s.staying()))
 		}
 		if shard.voters() < want && len(under) < maxNames {
 			under = append(under, names[shard.Shard])

@@ -104,17 +104,22 @@ func TestABrokerThatIsRemovedLosesNothing(t *testing.T) {
 		c.put("t", p, "0")
 	}
 	leaves := c.nodes[2]
-	if err := c.nodes[1].RemoveBroker(timeout(t), 2); err != nil {
-		t.Fatal(err)
-	}
+	c.remove(2)
 	s := c.nodes[1].meta.state.Load()
 	s.eachShard(func(shard shardRecord, _ *topicRecord) {
 		if len(shard.Replicas) != 3 || !shard.settled() {
 			t.Errorf("shard %d is on %+v", shard.Shard, shard.Replicas)
 		}
 	})
-	if err := leaves.Close(); err != nil {
-		t.Fatal(err)
+	for range 2 { // it ends, and does not come back
+		<-leaves.Failed()
+		if err := leaves.Failure(); !errors.Is(err, errRemoved) {
+			t.Fatal(err)
+		}
+		if err := leaves.Close(); err != nil {
+			t.Fatal(err)
+		}
+		leaves = c.open(2)
 	}
 	delete(c.nodes, 2)
 	for p := range int32(6) {
@@ -133,9 +138,7 @@ func TestThreeBecomeTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(c.nodes, 2)
-	if err := c.nodes[1].RemoveBroker(timeout(t), 2); err != nil {
-		t.Fatal(err)
-	}
+	c.remove(2)
 	for p := range int32(3) {
 		c.put("t", p, "x")
 	}
@@ -157,7 +160,7 @@ func TestABrokerThatIsNotThereOrTheLastIsNotRemoved(t *testing.T) {
 	t.Parallel()
 	n := openNode(t, Config{})
 	for id, why := range map[int32]string{1: "the last", 7: "no broker 7"} {
-		if err := n.RemoveBroker(timeout(t), id); !errors.Is(err, mqerr.ErrInvalidRequest) || !strings.Contains(err.Error(), why) {
+		if _, err := n.RemoveBroker(timeout(t), &api.RemoveBrokerRequest{ID: id}); !errors.Is(err, mqerr.ErrInvalidRequest) || !strings.Contains(err.Error(), why) {
 			t.Errorf("broker %d: %v", id, err)
 		}
 	}
@@ -199,4 +202,16 @@ func TestABrokerThatWasTheFirstDoesNotGoOnAlone(t *testing.T) {
 	c.ready()
 	c.create("t", 1)
 	c.put("t", 0, "x")
+}
+
+// remove removes a broker by way of the first and waits until it is forgotten.
+func (c *several) remove(id int32) {
+	c.tb.Helper()
+	if _, err := c.nodes[1].RemoveBroker(timeout(c.tb), &api.RemoveBrokerRequest{ID: id}); err != nil {
+		c.tb.Fatal(err)
+	}
+	waitFor(c.tb, fmt.Sprintf("broker %d to be gone", id), func() bool {
+		_, there := c.nodes[1].meta.state.Load().brokers[id]
+		return !there
+	})
 }

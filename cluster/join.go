@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,7 +77,13 @@ func (n *Node) tryOn() error {
 			return err
 		}
 	}
-	return n.takePart(ctx)
+	err := n.takePart(ctx)
+	if err != nil {
+		ask, cancel := context.WithTimeout(n.closing, attempt)
+		defer cancel()
+		err = cmp.Or(n.removed(ask), err)
+	}
+	return err
 }
 
 // fatal tells what no waiting will cure.
@@ -107,8 +114,8 @@ func (n *Node) form(ctx context.Context) error {
 // that its metadata has to be up to date: an old one would name replicas that are
 // gone and lack those that came.
 func (n *Node) takePart(ctx context.Context) error {
-	if _, err := n.host.SyncRead(ctx, metaShard, nil); err != nil {
-		return fmt.Errorf("%w: metadata: %w", mqerr.ErrLeaderNotAvailable, err)
+	if err := n.refreshMeta(ctx); err != nil {
+		return err
 	}
 	me, known := n.record(), n.meta.state.Load().brokers[n.cfg.BrokerID]
 	if me.Leaving = known.Leaving; known != me {
@@ -126,6 +133,20 @@ func (n *Node) takePart(ctx context.Context) error {
 	n.registered.Store(true)
 	n.reconcile.nudge()
 	n.changed.broadcast()
+	return nil
+}
+
+// refreshMeta waits until the metadata here is as new as it was anywhere when the
+// call began.
+func (n *Node) refreshMeta(ctx context.Context) error {
+	if n.metaRep.Load() == nil {
+		return errNotJoined
+	}
+	ctx, cancel := context.WithTimeout(ctx, attempt)
+	defer cancel()
+	if _, err := n.host.SyncRead(ctx, metaShard, nil); err != nil {
+		return fmt.Errorf("%w: metadata: %w", mqerr.ErrLeaderNotAvailable, err)
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
@@ -45,27 +46,63 @@ func (t *metaTx) forgetBroker(id int32) error {
 
 func brokerKey(id int32) string { return fmt.Sprintf("%s%d", preBroker, id) }
 
-// RemoveBroker makes a broker leave the cluster: what it has goes to others, as
-// far as there are any that lack it, and then the cluster forgets it. It returns
-// when that is done; when ctx ends before, it goes on. A broker that is dead can
-// be removed too. One that was removed has to be stopped, and comes back only
-// with an empty data directory.
-func (n *Node) RemoveBroker(ctx context.Context, id int32) error {
-	if err := n.proposeMeta(ctx, &metaCommand{LeaveBroker: &leaveBroker{Broker: id}}, nil); err != nil {
-		return err
+// RemoveBroker implements api.Broker. A broker that was removed has to be stopped,
+// and comes back only with an empty data directory.
+func (n *Node) RemoveBroker(ctx context.Context, req *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
+	if err := n.proposeMeta(ctx, &metaCommand{LeaveBroker: &leaveBroker{Broker: req.ID}}, nil); err != nil {
+		return nil, err
 	}
 	n.membership.nudge()
-	for {
-		changed := n.changed.wait()
-		if _, there := n.meta.state.Load().brokers[id]; !there {
-			return nil
+	return &api.RemoveBrokerResponse{}, nil
+}
+
+// errRemoved ends a broker that the cluster has forgotten.
+var errRemoved = fmt.Errorf("%w: the broker was removed from its cluster: it joins again only with an empty data directory", mqerr.ErrInvalidRequest)
+
+// knownRequest asks whether a directory is that of a broker of the cluster.
+type knownRequest struct {
+	Dir string `json:"dir"`
+}
+
+type knownAnswer struct {
+	Known bool `json:"known"`
+}
+
+// serveKnown answers by the newest metadata, or not at all.
+func (n *Node) serveKnown(ctx context.Context, q *knownRequest) (*knownAnswer, error) {
+	if err := n.refreshMeta(ctx); err != nil {
+		return nil, err
+	}
+	_, known := n.meta.state.Load().byDir(q.Dir)
+	return &knownAnswer{Known: known}, nil
+}
+
+// removed asks the others whether this broker is one of them still: once it is
+// not, it hears nothing of the metadata any more, its removal included.
+func (n *Node) removed(ctx context.Context) error {
+	me := n.DirectoryID()
+	for _, b := range n.meta.state.Load().brokers {
+		if b.DirID == me {
+			continue
 		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: broker %d is leaving: %w", mqerr.ErrTimeout, id, context.Cause(ctx))
-		case <-n.closing.Done():
-			return fmt.Errorf("%w: broker %d is leaving", mqerr.ErrTimeout, id)
+		if a, err := call[knownAnswer](ctx, n.link, b.DirID, callKnown, knownRequest{Dir: me}); err == nil {
+			if a.Known {
+				return nil
+			}
+			return errRemoved
 		}
+	}
+	return nil // nobody knows
+}
+
+// checkRemoved ends a broker that leaves when it has left.
+func (n *Node) checkRemoved() {
+	if !n.meta.state.Load().brokers[n.cfg.BrokerID].Leaving {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
+	defer cancel()
+	if err := n.removed(ctx); err != nil {
+		n.fail(err)
 	}
 }

@@ -49,6 +49,7 @@ func (n *Node) membershipLoop() {
 		n.eachReplica(n.settle)
 		n.replenish()
 		n.balance()
+		n.checkRemoved()
 	}
 }
 

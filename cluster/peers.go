@@ -122,6 +122,7 @@ const (
 	callJoin   = "join"   // joinRequest → joinAnswer, at any member
 	callMeta   = "meta"   // metaCommand → metaAnswer, at the leader of the metadata
 	callMeet   = "meet"   // meetRequest → meetAnswer
+	callKnown  = "known"  // knownRequest → knownAnswer
 	callStatus = "status" // statusRequest → statusAnswer
 	callState  = "state"  // stateRequest → stateAnswer
 )
@@ -135,6 +136,8 @@ func (n *Node) serveCall(ctx context.Context, from network.Identity, method stri
 		return serve(ctx, payload, n.runMeta)
 	case callStatus:
 		return serve(ctx, payload, n.serveStatus)
+	case callKnown:
+		return serve(ctx, payload, n.serveKnown)
 	case callMeet:
 		return serve(ctx, payload, n.serveMeet)
 	case callState:

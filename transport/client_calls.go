@@ -45,6 +45,11 @@ func (c *Client) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.E
 	return call(ctx, c, reads, wire.EpochEnds, c.rpc.EpochEnds, q)
 }
 
+// RemoveBroker implements api.Broker.
+func (c *Client) RemoveBroker(ctx context.Context, q *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
+	return call(ctx, c, writes, wire.RemoveBroker, c.rpc.RemoveBroker, q)
+}
+
 // DescribeCluster implements api.Broker.
 func (c *Client) DescribeCluster(ctx context.Context, q *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
 	return call(ctx, c, reads, wire.DescribeCluster, c.rpc.DescribeCluster, q)

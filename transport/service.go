@@ -59,6 +59,11 @@ func (s *service) EpochEnds(ctx context.Context, m *mqpb.EpochEndsRequest) (*mqp
 	return answer(ctx, wire.EpochEnds, s.broker.EpochEnds, m)
 }
 
+// RemoveBroker implements mqpb.BrokerServer.
+func (s *service) RemoveBroker(ctx context.Context, m *mqpb.RemoveBrokerRequest) (*mqpb.RemoveBrokerResponse, error) {
+	return answer(ctx, wire.RemoveBroker, s.broker.RemoveBroker, m)
+}
+
 // DescribeCluster implements mqpb.BrokerServer.
 func (s *service) DescribeCluster(ctx context.Context, m *mqpb.DescribeClusterRequest) (*mqpb.DescribeClusterResponse, error) {
 	return answer(ctx, wire.DescribeCluster, s.broker.DescribeCluster, m)

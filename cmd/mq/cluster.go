@@ -15,8 +15,8 @@ import (
 func newCluster(p *program) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "cluster",
-		Short: "Look at the brokers of a cluster, and whether it is healthy",
-	}, newClusterInfo(p), newClusterHealth(p), newClusterMembers(p))
+		Short: "Look at the brokers of a cluster, whether it is healthy, and remove one",
+	}, newClusterInfo(p), newClusterHealth(p), newClusterMembers(p), newClusterRemove(p))
 }
 
 func newClusterInfo(p *program) *cobra.Command {
@@ -235,6 +235,8 @@ func (p *program) withCluster(ctx context.Context, fn func(mq.ClusterHealth) err
 
 func brokerState(b mq.BrokerHealth) string {
 	switch {
+	case b.Leaving:
+		return "leaving"
 	case !b.Reachable:
 		return "not reachable"
 	case b.Waiting != "":

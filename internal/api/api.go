@@ -46,6 +46,9 @@ type Broker interface {
 	// DescribeCluster tells how every broker is. The broker asked asks the others.
 	DescribeCluster(ctx context.Context, req *DescribeClusterRequest) (*DescribeClusterResponse, error)
 
+	// RemoveBroker makes a broker leave the cluster. It returns when that has begun.
+	RemoveBroker(ctx context.Context, req *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
+
 	// DescribeLogs tells size and offsets of partitions led or held here.
 	DescribeLogs(ctx context.Context, req *DescribeLogsRequest) (*DescribeLogsResponse, error)
 
@@ -152,8 +155,17 @@ type BrokerState struct {
 	Behind        int32  // of them: did not follow what their leaders had applied
 	Waiting       string // what it waits for, empty when it is ready
 	Fenced        string // why it refuses to append, empty when it does not
+	Leaving       bool
 	Err           error
 }
+
+// RemoveBrokerRequest makes a broker leave the cluster, dead or alive: what it has
+// goes to others as far as there are any that lack it, and then it is forgotten.
+type RemoveBrokerRequest struct{ ID int32 }
+
+// RemoveBrokerResponse says that the broker is leaving. It has left when
+// DescribeCluster does not list it any more.
+type RemoveBrokerResponse struct{}
 
 // Acks of a produce request. 1 and all give the same guarantee here: committed
 // on a majority. Kafka: acks.

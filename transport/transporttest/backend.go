@@ -20,6 +20,7 @@ type Backend struct {
 	FetchFunc           func(context.Context, *api.FetchRequest) (*api.FetchResponse, error)
 	ListOffsetsFunc     func(context.Context, *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error)
 	EpochEndsFunc       func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error)
+	RemoveBrokerFunc    func(context.Context, *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error)
 	DescribeClusterFunc func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error)
 	DescribeLogsFunc    func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error)
 	InitProducerFunc    func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error)
@@ -69,6 +70,11 @@ func (b *Backend) ListOffsets(ctx context.Context, q *api.ListOffsetsRequest) (*
 // EpochEnds implements api.Broker.
 func (b *Backend) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 	return run(ctx, b.EpochEndsFunc, q)
+}
+
+// RemoveBroker implements api.Broker.
+func (b *Backend) RemoveBroker(ctx context.Context, q *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
+	return run(ctx, b.RemoveBrokerFunc, q)
 }
 
 // DescribeCluster implements api.Broker.

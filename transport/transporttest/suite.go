@@ -65,6 +65,9 @@ var unaryMethods = []unaryMethod{
 	unary("EpochEnds", api.Broker.EpochEnds, func(b *Backend) *func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 		return &b.EpochEndsFunc
 	}),
+	unary("RemoveBroker", api.Broker.RemoveBroker, func(b *Backend) *func(context.Context, *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
+		return &b.RemoveBrokerFunc
+	}),
 	unary("DescribeCluster", api.Broker.DescribeCluster, func(b *Backend) *func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error) {
 		return &b.DescribeClusterFunc
 	}),

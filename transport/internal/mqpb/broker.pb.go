@@ -43,7 +43,7 @@ var File_mq_v1_broker_proto protoreflect.FileDescriptor
 
 const file_mq_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\xd4\b\n" +
+	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\x9d\t\n" +
 	"\x06Broker\x12;\n" +
 	"\bMetadata\x12\x16.mq.v1.MetadataRequest\x1a\x17.mq.v1.MetadataResponse\x12<\n" +
 	"\aProduce\x12\x15.mq.v1.ProduceRequest\x1a\x16.mq.v1.ProduceResponse(\x010\x01\x122\n" +
@@ -51,6 +51,7 @@ const file_mq_v1_broker_proto_rawDesc = "" +
 	"\vListOffsets\x12\x19.mq.v1.ListOffsetsRequest\x1a\x1a.mq.v1.ListOffsetsResponse\x12>\n" +
 	"\tEpochEnds\x12\x17.mq.v1.EpochEndsRequest\x1a\x18.mq.v1.EpochEndsResponse\x12P\n" +
 	"\x0fDescribeCluster\x12\x1d.mq.v1.DescribeClusterRequest\x1a\x1e.mq.v1.DescribeClusterResponse\x12G\n" +
+	"\fRemoveBroker\x12\x1a.mq.v1.RemoveBrokerRequest\x1a\x1b.mq.v1.RemoveBrokerResponse\x12G\n" +
 	"\fDescribeLogs\x12\x1a.mq.v1.DescribeLogsRequest\x1a\x1b.mq.v1.DescribeLogsResponse\x12G\n" +
 	"\fInitProducer\x12\x1a.mq.v1.InitProducerRequest\x1a\x1b.mq.v1.InitProducerResponse\x12J\n" +
 	"\rCommitOffsets\x12\x1b.mq.v1.CommitOffsetsRequest\x1a\x1c.mq.v1.CommitOffsetsResponse\x12G\n" +
@@ -71,32 +72,34 @@ var file_mq_v1_broker_proto_goTypes = []any{
 	(*ListOffsetsRequest)(nil),      // 3: mq.v1.ListOffsetsRequest
 	(*EpochEndsRequest)(nil),        // 4: mq.v1.EpochEndsRequest
 	(*DescribeClusterRequest)(nil),  // 5: mq.v1.DescribeClusterRequest
-	(*DescribeLogsRequest)(nil),     // 6: mq.v1.DescribeLogsRequest
-	(*InitProducerRequest)(nil),     // 7: mq.v1.InitProducerRequest
-	(*CommitOffsetsRequest)(nil),    // 8: mq.v1.CommitOffsetsRequest
-	(*FetchOffsetsRequest)(nil),     // 9: mq.v1.FetchOffsetsRequest
-	(*ListGroupsRequest)(nil),       // 10: mq.v1.ListGroupsRequest
-	(*CreateTopicRequest)(nil),      // 11: mq.v1.CreateTopicRequest
-	(*DeleteTopicRequest)(nil),      // 12: mq.v1.DeleteTopicRequest
-	(*AlterTopicRequest)(nil),       // 13: mq.v1.AlterTopicRequest
-	(*AddPartitionsRequest)(nil),    // 14: mq.v1.AddPartitionsRequest
-	(*TrimTopicRequest)(nil),        // 15: mq.v1.TrimTopicRequest
-	(*MetadataResponse)(nil),        // 16: mq.v1.MetadataResponse
-	(*ProduceResponse)(nil),         // 17: mq.v1.ProduceResponse
-	(*FetchResponse)(nil),           // 18: mq.v1.FetchResponse
-	(*ListOffsetsResponse)(nil),     // 19: mq.v1.ListOffsetsResponse
-	(*EpochEndsResponse)(nil),       // 20: mq.v1.EpochEndsResponse
-	(*DescribeClusterResponse)(nil), // 21: mq.v1.DescribeClusterResponse
-	(*DescribeLogsResponse)(nil),    // 22: mq.v1.DescribeLogsResponse
-	(*InitProducerResponse)(nil),    // 23: mq.v1.InitProducerResponse
-	(*CommitOffsetsResponse)(nil),   // 24: mq.v1.CommitOffsetsResponse
-	(*FetchOffsetsResponse)(nil),    // 25: mq.v1.FetchOffsetsResponse
-	(*ListGroupsResponse)(nil),      // 26: mq.v1.ListGroupsResponse
-	(*CreateTopicResponse)(nil),     // 27: mq.v1.CreateTopicResponse
-	(*DeleteTopicResponse)(nil),     // 28: mq.v1.DeleteTopicResponse
-	(*AlterTopicResponse)(nil),      // 29: mq.v1.AlterTopicResponse
-	(*AddPartitionsResponse)(nil),   // 30: mq.v1.AddPartitionsResponse
-	(*TrimTopicResponse)(nil),       // 31: mq.v1.TrimTopicResponse
+	(*RemoveBrokerRequest)(nil),     // 6: mq.v1.RemoveBrokerRequest
+	(*DescribeLogsRequest)(nil),     // 7: mq.v1.DescribeLogsRequest
+	(*InitProducerRequest)(nil),     // 8: mq.v1.InitProducerRequest
+	(*CommitOffsetsRequest)(nil),    // 9: mq.v1.CommitOffsetsRequest
+	(*FetchOffsetsRequest)(nil),     // 10: mq.v1.FetchOffsetsRequest
+	(*ListGroupsRequest)(nil),       // 11: mq.v1.ListGroupsRequest
+	(*CreateTopicRequest)(nil),      // 12: mq.v1.CreateTopicRequest
+	(*DeleteTopicRequest)(nil),      // 13: mq.v1.DeleteTopicRequest
+	(*AlterTopicRequest)(nil),       // 14: mq.v1.AlterTopicRequest
+	(*AddPartitionsRequest)(nil),    // 15: mq.v1.AddPartitionsRequest
+	(*TrimTopicRequest)(nil),        // 16: mq.v1.TrimTopicRequest
+	(*MetadataResponse)(nil),        // 17: mq.v1.MetadataResponse
+	(*ProduceResponse)(nil),         // 18: mq.v1.ProduceResponse
+	(*FetchResponse)(nil),           // 19: mq.v1.FetchResponse
+	(*ListOffsetsResponse)(nil),     // 20: mq.v1.ListOffsetsResponse
+	(*EpochEndsResponse)(nil),       // 21: mq.v1.EpochEndsResponse
+	(*DescribeClusterResponse)(nil), // 22: mq.v1.DescribeClusterResponse
+	(*RemoveBrokerResponse)(nil),    // 23: mq.v1.RemoveBrokerResponse
+	(*DescribeLogsResponse)(nil),    // 24: mq.v1.DescribeLogsResponse
+	(*InitProducerResponse)(nil),    // 25: mq.v1.InitProducerResponse
+	(*CommitOffsetsResponse)(nil),   // 26: mq.v1.CommitOffsetsResponse
+	(*FetchOffsetsResponse)(nil),    // 27: mq.v1.FetchOffsetsResponse
+	(*ListGroupsResponse)(nil),      // 28: mq.v1.ListGroupsResponse
+	(*CreateTopicResponse)(nil),     // 29: mq.v1.CreateTopicResponse
+	(*DeleteTopicResponse)(nil),     // 30: mq.v1.DeleteTopicResponse
+	(*AlterTopicResponse)(nil),      // 31: mq.v1.AlterTopicResponse
+	(*AddPartitionsResponse)(nil),   // 32: mq.v1.AddPartitionsResponse
+	(*TrimTopicResponse)(nil),       // 33: mq.v1.TrimTopicResponse
 }
 var file_mq_v1_broker_proto_depIdxs = []int32{
 	0,  // 0: mq.v1.Broker.Metadata:input_type -> mq.v1.MetadataRequest
@@ -105,34 +108,36 @@ var file_mq_v1_broker_proto_depIdxs = []int32{
 	3,  // 3: mq.v1.Broker.ListOffsets:input_type -> mq.v1.ListOffsetsRequest
 	4,  // 4: mq.v1.Broker.EpochEnds:input_type -> mq.v1.EpochEndsRequest
 	5,  // 5: mq.v1.Broker.DescribeCluster:input_type -> mq.v1.DescribeClusterRequest
-	6,  // 6: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
-	7,  // 7: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
-	8,  // 8: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
-	9,  // 9: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
-	10, // 10: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
-	11, // 11: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
-	12, // 12: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
-	13, // 13: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
-	14, // 14: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
-	15, // 15: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
-	16, // 16: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
-	17, // 17: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
-	18, // 18: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
-	19, // 19: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
-	20, // 20: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
-	21, // 21: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
-	22, // 22: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
-	23, // 23: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
-	24, // 24: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
-	25, // 25: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
-	26, // 26: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
-	27, // 27: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
-	28, // 28: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
-	29, // 29: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
-	30, // 30: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
-	31, // 31: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
-	16, // [16:32] is the sub-list for method output_type
-	0,  // [0:16] is the sub-list for method input_type
+	6,  // 6: mq.v1.Broker.RemoveBroker:input_type -> mq.v1.RemoveBrokerRequest
+	7,  // 7: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
+	8,  // 8: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
+	9,  // 9: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
+	10, // 10: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
+	11, // 11: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
+	12, // 12: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
+	13, // 13: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
+	14, // 14: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
+	15, // 15: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
+	16, // 16: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
+	17, // 17: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
+	18, // 18: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
+	19, // 19: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
+	20, // 20: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
+	21, // 21: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
+	22, // 22: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
+	23, // 23: mq.v1.Broker.RemoveBroker:output_type -> mq.v1.RemoveBrokerResponse
+	24, // 24: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
+	25, // 25: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
+	26, // 26: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
+	27, // 27: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
+	28, // 28: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
+	29, // 29: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
+	30, // 30: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
+	31, // 31: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
+	32, // 32: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
+	33, // 33: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
+	17, // [17:34] is the sub-list for method output_type
+	0,  // [0:17] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

@@ -44,6 +44,7 @@ const (
 	Broker_ListOffsets_FullMethodName     = "/mq.v1.Broker/ListOffsets"
 	Broker_EpochEnds_FullMethodName       = "/mq.v1.Broker/EpochEnds"
 	Broker_DescribeCluster_FullMethodName = "/mq.v1.Broker/DescribeCluster"
+	Broker_RemoveBroker_FullMethodName    = "/mq.v1.Broker/RemoveBroker"
 	Broker_DescribeLogs_FullMethodName    = "/mq.v1.Broker/DescribeLogs"
 	Broker_InitProducer_FullMethodName    = "/mq.v1.Broker/InitProducer"
 	Broker_CommitOffsets_FullMethodName   = "/mq.v1.Broker/CommitOffsets"
@@ -88,6 +89,8 @@ type BrokerClient interface {
 	EpochEnds(ctx context.Context, in *EpochEndsRequest, opts ...grpc.CallOption) (*EpochEndsResponse, error)
 	// DescribeCluster tells how every broker is. The one asked asks the others.
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
+	// RemoveBroker makes a broker leave the cluster, which takes its time.
+	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(ctx context.Context, in *DescribeLogsRequest, opts ...grpc.CallOption) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -175,6 +178,16 @@ func (c *brokerClient) DescribeCluster(ctx context.Context, in *DescribeClusterR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DescribeClusterResponse)
 	err := c.cc.Invoke(ctx, Broker_DescribeCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokerClient) RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveBrokerResponse)
+	err := c.cc.Invoke(ctx, Broker_RemoveBroker_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -313,6 +326,8 @@ type BrokerServer interface {
 	EpochEnds(context.Context, *EpochEndsRequest) (*EpochEndsResponse, error)
 	// DescribeCluster tells how every broker is. The one asked asks the others.
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
+	// RemoveBroker makes a broker leave the cluster, which takes its time.
+	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -360,6 +375,9 @@ func (UnimplementedBrokerServer) EpochEnds(context.Context, *EpochEndsRequest) (
 }
 func (UnimplementedBrokerServer) DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeCluster not implemented")
+}
+func (UnimplementedBrokerServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
 }
 func (UnimplementedBrokerServer) DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeLogs not implemented")
@@ -505,6 +523,24 @@ func _Broker_DescribeCluster_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BrokerServer).DescribeCluster(ctx, req.(*DescribeClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Broker_RemoveBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServer).RemoveBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Broker_RemoveBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServer).RemoveBroker(ctx, req.(*RemoveBrokerRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -715,6 +751,10 @@ var Broker_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DescribeCluster",
 			Handler:    _Broker_DescribeCluster_Handler,
+		},
+		{
+			MethodName: "RemoveBroker",
+			Handler:    _Broker_RemoveBroker_Handler,
 		},
 		{
 			MethodName: "DescribeLogs",

@@ -159,8 +159,10 @@ type BrokerState struct {
 	// What it waits for; empty when it is ready.
 	Waiting string `protobuf:"bytes,8,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// Why it refuses to append; empty when it does not.
-	Fenced        string `protobuf:"bytes,9,opt,name=fenced,proto3" json:"fenced,omitempty"`
-	Error         *Error `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	Fenced string `protobuf:"bytes,9,opt,name=fenced,proto3" json:"fenced,omitempty"`
+	Error  *Error `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
+	// It was told to leave the cluster.
+	Leaving       bool `protobuf:"varint,11,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +267,96 @@ func (x *BrokerState) GetError() *Error {
 	return nil
 }
 
+func (x *BrokerState) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+// RemoveBrokerRequest makes a broker leave the cluster. The answer comes at once;
+// the broker is gone when the cluster does not list it any more.
+type RemoveBrokerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int32                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerRequest) Reset() {
+	*x = RemoveBrokerRequest{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerRequest) ProtoMessage() {}
+
+func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RemoveBrokerRequest) GetId() int32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// RemoveBrokerResponse says that the broker is leaving.
+type RemoveBrokerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerResponse) Reset() {
+	*x = RemoveBrokerResponse{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerResponse) ProtoMessage() {}
+
+func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{4}
+}
+
 var File_mq_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_mq_v1_cluster_proto_rawDesc = "" +
@@ -281,7 +373,7 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"leaderless\x18\x04 \x03(\tR\n" +
 	"leaderless\x12)\n" +
-	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\"\xc3\x02\n" +
+	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\"\xdd\x02\n" +
 	"\vBrokerState\x12)\n" +
 	"\x06broker\x18\x01 \x01(\v2\x11.mq.v1.BrokerInfoR\x06broker\x12\x1b\n" +
 	"\tpeer_addr\x18\x02 \x01(\tR\bpeerAddr\x12!\n" +
@@ -293,7 +385,11 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\awaiting\x18\b \x01(\tR\awaiting\x12\x16\n" +
 	"\x06fenced\x18\t \x01(\tR\x06fenced\x12\"\n" +
 	"\x05error\x18\n" +
-	" \x01(\v2\f.mq.v1.ErrorR\x05errorB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
+	" \x01(\v2\f.mq.v1.ErrorR\x05error\x12\x18\n" +
+	"\aleaving\x18\v \x01(\bR\aleaving\"%\n" +
+	"\x13RemoveBrokerRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n" +
+	"\x14RemoveBrokerResponseB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
 
 var (
 	file_mq_v1_cluster_proto_rawDescOnce sync.Once
@@ -307,18 +403,20 @@ func file_mq_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_mq_v1_cluster_proto_rawDescData
 }
 
-var file_mq_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_mq_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_mq_v1_cluster_proto_goTypes = []any{
 	(*DescribeClusterRequest)(nil),  // 0: mq.v1.DescribeClusterRequest
 	(*DescribeClusterResponse)(nil), // 1: mq.v1.DescribeClusterResponse
 	(*BrokerState)(nil),             // 2: mq.v1.BrokerState
-	(*BrokerInfo)(nil),              // 3: mq.v1.BrokerInfo
-	(*Error)(nil),                   // 4: mq.v1.Error
+	(*RemoveBrokerRequest)(nil),     // 3: mq.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),    // 4: mq.v1.RemoveBrokerResponse
+	(*BrokerInfo)(nil),              // 5: mq.v1.BrokerInfo
+	(*Error)(nil),                   // 6: mq.v1.Error
 }
 var file_mq_v1_cluster_proto_depIdxs = []int32{
 	2, // 0: mq.v1.DescribeClusterResponse.brokers:type_name -> mq.v1.BrokerState
-	3, // 1: mq.v1.BrokerState.broker:type_name -> mq.v1.BrokerInfo
-	4, // 2: mq.v1.BrokerState.error:type_name -> mq.v1.Error
+	5, // 1: mq.v1.BrokerState.broker:type_name -> mq.v1.BrokerInfo
+	6, // 2: mq.v1.BrokerState.error:type_name -> mq.v1.Error
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -339,7 +437,7 @@ func file_mq_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_cluster_proto_rawDesc), len(file_mq_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -31,6 +31,20 @@ var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterRespo
 	},
 }
 
+// RemoveBroker converts what RemoveBroker moves.
+var RemoveBroker = Codec[api.RemoveBrokerRequest, api.RemoveBrokerResponse, mqpb.RemoveBrokerRequest, mqpb.RemoveBrokerResponse]{
+	encodeRequest: func(q *api.RemoveBrokerRequest) *mqpb.RemoveBrokerRequest {
+		return &mqpb.RemoveBrokerRequest{Id: q.ID}
+	},
+	decodeRequest: func(_ *checker, m *mqpb.RemoveBrokerRequest) *api.RemoveBrokerRequest {
+		return &api.RemoveBrokerRequest{ID: m.GetId()}
+	},
+	encodeAnswer: func(*api.RemoveBrokerResponse) *mqpb.RemoveBrokerResponse { return &mqpb.RemoveBrokerResponse{} },
+	decodeAnswer: func(*checker, *mqpb.RemoveBrokerResponse) *api.RemoveBrokerResponse {
+		return &api.RemoveBrokerResponse{}
+	},
+}
+
 func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
 	return &mqpb.BrokerState{
 		Broker:        encodeBrokerInfo(&b.BrokerInfo),
@@ -43,6 +57,7 @@ func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
 		Waiting:       b.Waiting,
 		Fenced:        b.Fenced,
 		Error:         EncodeError(b.Err),
+		Leaving:       b.Leaving,
 	}
 }
 
@@ -58,5 +73,6 @@ func decodeBrokerState(m *mqpb.BrokerState) api.BrokerState {
 		Waiting:       m.GetWaiting(),
 		Fenced:        m.GetFenced(),
 		Err:           DecodeError(m.GetError()),
+		Leaving:       m.GetLeaving(),
 	}
 }
