@@ -52,6 +52,7 @@ var (
 	ErrBufferFull      error = mqerr.ErrBufferFull      // Producer.TrySend: would have to wait
 	ErrDirInUse        error = mqerr.ErrDirInUse        // OpenBroker: another process has the data directory
 	ErrNewerFormat     error = mqerr.ErrNewerFormat     // OpenBroker: the data was written by a newer version
+	ErrRemoved         error = mqerr.ErrRemoved         // Broker.Err: the cluster has forgotten the broker
 	ErrForeignDir      error = mqerr.ErrForeignDir      // OpenBroker: the directory holds something else
 	ErrAddrInUse       error = mqerr.ErrAddrInUse       // OpenBroker: the listen address is taken
 	ErrHandlerPanicked error = mqerr.ErrHandlerPanicked // Consumer.Run: the handler panicked

@@ -113,7 +113,7 @@ func TestABrokerThatIsRemovedLosesNothing(t *testing.T) {
 	})
 	for range 2 { // it ends, and does not come back
 		<-leaves.Failed()
-		if err := leaves.Failure(); !errors.Is(err, errRemoved) {
+		if err := leaves.Failure(); !errors.Is(err, mqerr.ErrRemoved) {
 			t.Fatal(err)
 		}
 		if err := leaves.Close(); err != nil {

@@ -152,9 +152,11 @@ func (n *Node) refreshMeta(ctx context.Context) error {
 
 // record is this broker as the metadata should have it.
 func (n *Node) record() brokerRecord {
-	return brokerRecord{
-		ID: n.cfg.BrokerID, DirID: n.dir.Meta().DirectoryID.String(), Addr: n.cfg.Addr, PeerAddr: n.link.Self().Addr,
+	b := brokerRecord{ID: n.cfg.BrokerID, DirID: n.DirectoryID(), Addr: n.cfg.Addr}
+	if n.cfg.Network != nil { // or nobody reaches it
+		b.PeerAddr = n.link.Self().Addr
 	}
+	return b
 }
 
 // belong records that the broker is one of the cluster.

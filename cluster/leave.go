@@ -56,9 +56,6 @@ func (n *Node) RemoveBroker(ctx context.Context, req *api.RemoveBrokerRequest) (
 	return &api.RemoveBrokerResponse{}, nil
 }
 
-// errRemoved ends a broker that the cluster has forgotten.
-var errRemoved = fmt.Errorf("%w: the broker was removed from its cluster: it joins again only with an empty data directory", mqerr.ErrInvalidRequest)
-
 // knownRequest asks whether a directory is that of a broker of the cluster.
 type knownRequest struct {
 	Dir string `json:"dir"`
@@ -89,7 +86,7 @@ func (n *Node) removed(ctx context.Context) error {
 			if a.Known {
 				return nil
 			}
-			return errRemoved
+			return mqerr.ErrRemoved
 		}
 	}
 	return nil // nobody knows

@@ -81,11 +81,13 @@ func (p *program) runDev(ctx context.Context, base mq.BrokerConfig, o devOptions
 	defer func() {
 		for _, b := range slices.Backward(brokers) {
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-			err = errors.Join(err, b.Shutdown(drain))
+			if failed := b.Shutdown(drain); !errors.Is(failed, mq.ErrRemoved) {
+				err = errors.Join(err, failed)
+			}
 			cancel()
 		}
 	}()
-	ended := make(chan struct{}, o.brokers) // a token for each broker that stops
+	ended := make(chan int, o.brokers) // ids of brokers that stop
 	var addrs, peers []string
 	for i := range o.brokers {
 		b, err := mq.OpenBroker(ctx, o.config(base, i, peers))
@@ -95,7 +97,7 @@ func (p *program) runDev(ctx context.Context, base mq.BrokerConfig, o devOptions
 		brokers, addrs, peers = append(brokers, b), append(addrs, b.Addr()), append(peers, b.PeerAddr())
 		go func() { // ends with the broker
 			<-b.Done()
-			ended <- struct{}{}
+			ended <- i + 1
 		}()
 		p.say("broker %d serves %s", i+1, b.Addr())
 	}
@@ -112,15 +114,17 @@ func (p *program) runDev(ctx context.Context, base mq.BrokerConfig, o devOptions
 		place = "data in " + o.dataDir
 	}
 	p.say("all brokers are ready; %s", place)
-	select {
-	case <-ended:
-		for i, b := range brokers {
-			if b.Err() != nil {
-				return fmt.Errorf("broker %d stopped: %w", i+1, b.Err())
+	for range brokers {
+		select {
+		case id := <-ended:
+			if err := brokers[id-1].Err(); !errors.Is(err, mq.ErrRemoved) {
+				return fmt.Errorf("broker %d stopped: %w", id, err)
 			}
+			p.say("broker %d has left", id)
+		case <-ctx.Done():
+			p.say("brokers stop")
+			return nil
 		}
-	case <-ctx.Done():
-		p.say("brokers stop")
 	}
 	return nil
 }

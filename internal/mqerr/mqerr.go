@@ -130,6 +130,7 @@ var (
 	ErrBufferFull      = local("buffer full")
 	ErrDirInUse        = local("data directory is in use by another process")
 	ErrNewerFormat     = local("data directory has a newer format than this version of mq reads")
+	ErrRemoved         = local("the broker was removed from its cluster: it joins again only with an empty data directory")
 	ErrForeignDir      = local("directory holds something else than mq data")
 	ErrAddrInUse       = local("listen address is in use")
 	ErrHandlerPanicked = local("handler panicked")
