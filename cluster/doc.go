@@ -22,4 +22,10 @@
 // applying it. Update refuses commands of another epoch with NotLeader, and a
 // replica that applies a newer epoch fails its own pending proposals as
 // definitely not appended: those still in the log will be refused.
+//
+// # Several brokers
+//
+// enter and join make a broker part of a cluster; the metadata says which replicas
+// are where; membership moves raft groups there, plan decides on moves, leadership
+// spreads, hands over and replaces leaders.
 package cluster
