@@ -34,8 +34,9 @@ func (n *Node) groupShard(ctx context.Context, group string, create bool) (*repl
 	}
 	for {
 		changed := n.changed.wait()
+		g = n.meta.state.Load().groups[slot] // it may move meanwhile
 		if _, here := g.on(n.cfg.BrokerID); !here {
-			return nil, nil, n.notCoordinator(group, g.Replicas[0].Broker)
+			return nil, nil, n.notCoordinator(group, n.guess(g.shardRecord))
 		}
 		if r := n.replica(g.Shard); r != nil {
 			if _, err := r.epochServed(); err == nil {

@@ -217,7 +217,11 @@ func (n *Node) raftLogFailed(cause error) {
 // unknown outcome. The owner has to close the node.
 func (n *Node) fail(err error) {
 	n.failed.Do(func() {
-		n.log.Error("broker failed: it stops acknowledging", "error", err)
+		if errors.Is(err, mqerr.ErrRemoved) {
+			n.log.Info("broker has left its cluster and ends")
+		} else {
+			n.log.Error("broker failed: it stops acknowledging", "error", err)
+		}
 		n.failed.err = err
 		close(n.failed.c)
 		n.eachReplica(func(r *replica) { r.giveUp(err) })

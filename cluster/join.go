@@ -119,7 +119,8 @@ func (n *Node) takePart(ctx context.Context) error {
 	}
 	me, known := n.record(), n.meta.state.Load().brokers[n.cfg.BrokerID]
 	if me.Leaving = known.Leaving; known != me {
-		if err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &me}, nil); err != nil {
+		cmd := &metaCommand{RegisterBroker: &me, Registered: n.dir.Meta().ClusterID != ""}
+		if err := n.proposeMeta(ctx, cmd, nil); err != nil {
 			return err
 		}
 	}
@@ -144,11 +145,22 @@ func (n *Node) refreshMeta(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
-	if _, err := n.host.SyncRead(ctx, metaShard, nil); err != nil {
-		return fmt.Errorf("%w: metadata: %w", mqerr.ErrLeaderNotAvailable, err)
+	for failures := 1; ; failures++ {
+		// Raft loses reads while there is no leader, and says nothing.
+		try, cancel := context.WithTimeout(ctx, readPatience)
+		_, err := n.host.SyncRead(try, metaShard, nil)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if backoff.Sleep(ctx, metaBackoff.Delay(failures)) != nil {
+			return fmt.Errorf("%w: metadata: %w", mqerr.ErrLeaderNotAvailable, err)
+		}
 	}
-	return nil
 }
+
+// readPatience is how long one read of the metadata by way of raft may take.
+const readPatience = 500 * time.Millisecond
 
 // record is this broker as the metadata should have it.
 func (n *Node) record() brokerRecord {
@@ -254,7 +266,8 @@ func (n *Node) notAlone(r *replica, known bool) error {
 
 // joinRequest asks to be let into the cluster.
 type joinRequest struct {
-	Broker brokerRecord `json:"broker"`
+	Broker    brokerRecord `json:"broker"`
+	Forwarded bool         `json:"forwarded,omitempty"` // by a broker that does not lead the metadata
 }
 
 // joinAnswer lets a broker in.
@@ -273,10 +286,10 @@ func (n *Node) join(ctx context.Context) error {
 		if err == nil {
 			return n.joined(a)
 		}
-		errs = append(errs, err)
 		if fatal(err) {
-			break
+			return err
 		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -292,15 +305,15 @@ func (n *Node) joined(a *joinAnswer) error {
 // serveJoin lets a broker in, or asks the leader of the metadata to.
 func (n *Node) serveJoin(ctx context.Context, q *joinRequest) (*joinAnswer, error) {
 	r := n.metaRep.Load()
-	if r == nil {
+	if r == nil || !n.registered.Load() { // the cluster may not be for good yet
 		return nil, errNotJoined
 	}
 	if _, err := r.epochServed(); err != nil {
 		dirID, ok := n.leaderDir(r)
-		if !ok || dirID == n.dir.Meta().DirectoryID.String() {
+		if !ok || q.Forwarded || dirID == n.DirectoryID() {
 			return nil, err
 		}
-		return call[joinAnswer](ctx, n.link, dirID, callJoin, q)
+		return call[joinAnswer](ctx, n.link, dirID, callJoin, joinRequest{Broker: q.Broker, Forwarded: true})
 	}
 	if err := n.proposeMeta(ctx, &metaCommand{RegisterBroker: &q.Broker}, nil); err != nil {
 		return nil, err
@@ -316,6 +329,9 @@ func (n *Node) serveJoin(ctx context.Context, q *joinRequest) (*joinAnswer, erro
 		if mine, ok = s.meta.on(q.Broker.ID); !ok {
 			return nil, errNotJoined
 		}
+	}
+	if rec := s.meta.Replicas[s.meta.replica(mine)]; rec.Leaving || s.brokers[q.Broker.ID].Leaving {
+		return nil, fmt.Errorf("%w: broker %d is leaving", mqerr.ErrInvalidRequest, q.Broker.ID)
 	}
 	// Its raft group has to know it before it can be told anything.
 	if err := n.settleStep(ctx, r, s.meta, s.meta.Replicas[s.meta.replica(mine)]); err != nil {

@@ -34,6 +34,21 @@ func (s shardRecord) leaders() []replicaRecord {
 	return append(may[first:len(may):len(may)], may[:first]...)
 }
 
+// guess names a broker that has a copy of a shard of which this one has none: it
+// leads the shard or knows who does. Another one each time, since it may be dead.
+func (n *Node) guess(s shardRecord) int32 {
+	may := s.leaders()
+	if alive := slices.DeleteFunc(slices.Clone(may), func(r replicaRecord) bool {
+		return n.lost.has(n.meta.state.Load().brokers[r.Broker].DirID)
+	}); len(alive) > 0 {
+		may = alive
+	}
+	if len(may) == 0 {
+		return -1
+	}
+	return may[n.guesses.Add(1)%uint64(len(may))].Broker
+}
+
 // firstToLead reports that this replica should lead the shard if nobody does.
 func (r *replica) firstToLead() bool {
 	may := r.shard.Load().leaders()
@@ -95,7 +110,10 @@ func (n *Node) transfer(ctx context.Context, led []*replica, choose func(*replic
 				continue
 			}
 			a := answers[to.Broker]
-			if a == nil || a.Stopping || a.Applied[r.id.Shard]+closeEnough < index {
+			if a == nil || a.Stopping {
+				continue
+			}
+			if applied, has := a.Applied[r.id.Shard]; !has || applied+closeEnough < index {
 				continue
 			}
 			if n.host.RequestLeaderTransfer(r.id.Shard, to.Replica) == nil {
@@ -159,9 +177,12 @@ func (n *Node) balance() {
 	})
 	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
 	defer cancel()
-	n.transfer(ctx, led[:min(len(led), transfersAtOnce)], func(r *replica, to replicaRecord) bool {
+	asked := n.transfer(ctx, led[:min(len(led), transfersAtOnce)], func(r *replica, to replicaRecord) bool {
 		return r.shard.Load().leaders()[0].Replica == to.Replica
 	})
+	for _, r := range asked { // if it comes to nothing, there is time
+		r.ledSince.Store(n.now().UnixMilli())
+	}
 }
 
 // lost notes which brokers this one has lost the connection with.

@@ -67,6 +67,9 @@ type knownAnswer struct {
 
 // serveKnown answers by the newest metadata, or not at all.
 func (n *Node) serveKnown(ctx context.Context, q *knownRequest) (*knownAnswer, error) {
+	if !n.registered.Load() {
+		return nil, errNotJoined
+	}
 	if err := n.refreshMeta(ctx); err != nil {
 		return nil, err
 	}

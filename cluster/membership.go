@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lni/dragonboat/v4"
+
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
@@ -62,13 +64,19 @@ func (n *Node) settle(r *replica) {
 	}
 	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
 	defer cancel()
-	for _, rec := range s.Replicas {
-		if !rec.Joining && !rec.Leaving {
-			continue
-		}
+	step := func(rec replicaRecord) {
 		if err := n.settleStep(ctx, r, *s, rec); err != nil && n.closing.Err() == nil {
 			n.log.Info("a replica could not be moved, will try again", "replica", r.name, "broker", rec.Broker, "error", err)
-			return
+		}
+	}
+	for _, rec := range s.Replicas { // those that come first: there should rather be one more than one less
+		if rec.Joining && !rec.Leaving {
+			step(rec)
+		}
+	}
+	for _, rec := range s.Replicas {
+		if rec.Leaving {
+			step(rec)
 		}
 	}
 }
@@ -86,8 +94,13 @@ func (n *Node) settleStep(ctx context.Context, r *replica, s shardRecord, rec re
 	_, learns := m.NonVotings[rec.Replica]
 	switch {
 	case rec.Leaving && votes && rec.Replica == r.id.Replica:
-		return n.handOver(r, s)
-	case rec.Leaving && (votes || learns):
+		return n.handOver(ctx, r)
+	case rec.Leaving && votes:
+		if err := n.mayDrop(ctx, r, s, m, rec); err != nil {
+			return err
+		}
+		err = n.host.SyncRequestDeleteReplica(ctx, s.Shard, rec.Replica, m.ConfigChangeID)
+	case rec.Leaving && learns:
 		err = n.host.SyncRequestDeleteReplica(ctx, s.Shard, rec.Replica, m.ConfigChangeID)
 	case rec.Leaving:
 		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaLeft, Replica: rec.Replica})
@@ -95,7 +108,7 @@ func (n *Node) settleStep(ctx context.Context, r *replica, s shardRecord, rec re
 		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaJoined, Replica: rec.Replica})
 	case !learns:
 		err = n.host.SyncRequestAddNonVoting(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
-	case s.Shard == metaShard && len(m.Nodes) >= metaVoters(len(n.meta.state.Load().brokers)):
+	case s.Shard == metaShard && n.metaHasVoters(s, m):
 		return nil // it goes on as a learner
 	case n.caughtUp(ctx, r, broker.DirID):
 		err = n.host.SyncRequestAddReplica(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
@@ -130,14 +143,51 @@ func (n *Node) caughtUp(ctx context.Context, r *replica, dirID string) bool {
 	return err == nil && a.Applied[r.id.Shard]+closeEnough >= index && a.Applied[r.id.Shard] > 0
 }
 
-// handOver asks raft to make another voter the leader.
-func (n *Node) handOver(r *replica, s shardRecord) error {
+// metaHasVoters reports that enough voters of the metadata are there to stay.
+func (n *Node) metaHasVoters(s shardRecord, m *dragonboat.Membership) bool {
+	stay := 0
 	for _, rec := range s.Replicas {
-		if rec.Replica != r.id.Replica && !rec.Joining && !rec.Leaving {
-			return raftError(r, n.host.RequestLeaderTransfer(s.Shard, rec.Replica))
+		if _, votes := m.Nodes[rec.Replica]; votes && !rec.Leaving {
+			stay++
 		}
 	}
-	return fmt.Errorf("%s: %w: nobody to hand leadership to", r.name, mqerr.ErrNoQuorum)
+	return stay >= metaVoters(len(n.meta.state.Load().staying()))
+}
+
+// mayDrop refuses to drop a voter unless most of those that remain are alive and
+// have what is committed: the group could never change again, nor append. Of the
+// metadata, a learner that can takes the place first.
+func (n *Node) mayDrop(ctx context.Context, r *replica, s shardRecord, m *dragonboat.Membership, drop replicaRecord) error {
+	index := r.index.Load()
+	answers := n.askAll(ctx, statusRequest{Shards: []uint64{s.Shard}})
+	remain, well := 0, 0
+	for _, rec := range s.Replicas {
+		a := answers[rec.Broker]
+		alive := rec.Replica == r.id.Replica || a != nil && a.Applied[s.Shard]+closeEnough >= index && a.Applied[s.Shard] > 0
+		_, votes := m.Nodes[rec.Replica]
+		switch {
+		case rec.Replica == drop.Replica:
+		case votes:
+			remain++
+			if alive {
+				well++
+			}
+		case s.Shard == metaShard && alive && !rec.Leaving && !n.metaHasVoters(s, m):
+			return fmt.Errorf("%s: %w: broker %d has to vote first", r.name, mqerr.ErrBusy, rec.Broker)
+		}
+	}
+	if 2*well <= remain {
+		return fmt.Errorf("%s: %w: without broker %d only %d of %d replicas would be alive and up to date", r.name, mqerr.ErrNoQuorum, drop.Broker, well, remain)
+	}
+	return nil
+}
+
+// handOver asks raft to make another voter the leader.
+func (n *Node) handOver(ctx context.Context, r *replica) error {
+	if len(n.transfer(ctx, []*replica{r}, func(*replica, replicaRecord) bool { return true })) == 0 {
+		return fmt.Errorf("%s: %w: nobody to hand leadership to", r.name, mqerr.ErrNoQuorum)
+	}
+	return nil
 }
 
 func (n *Node) proposeChange(ctx context.Context, r *replica, c *changeReplica) error {

@@ -21,6 +21,7 @@ import (
 type metaCommand struct {
 	FormCluster     *formCluster     `json:"form_cluster,omitempty"`
 	RegisterBroker  *brokerRecord    `json:"register_broker,omitempty"`
+	Registered      bool             `json:"registered,omitempty"` // RegisterBroker only changes one that is there
 	CreateTopic     *createTopic     `json:"create_topic,omitempty"`
 	DeleteTopic     *deleteTopic     `json:"delete_topic,omitempty"`
 	AlterTopic      *alterTopic      `json:"alter_topic,omitempty"`
@@ -233,6 +234,9 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 		s.meta = shardRecord{Shard: metaShard, Replicas: []replicaRecord{{Broker: cmd.FormCluster.Broker, Replica: 1}}}
 		return nil, t.put(keyMeta, s.meta)
 	case cmd.RegisterBroker != nil:
+		if _, ok := s.brokers[cmd.RegisterBroker.ID]; cmd.Registered && !ok {
+			return nil, fmt.Errorf("%w: no broker %d", mqerr.ErrInvalidRequest, cmd.RegisterBroker.ID)
+		}
 		return nil, t.registerBroker(*cmd.RegisterBroker)
 	case cmd.CreateTopic != nil:
 		return t.createTopic(cmd.CreateTopic)
@@ -278,19 +282,38 @@ func (t *metaTx) createTopic(c *createTopic) (any, error) {
 	}
 	rec := &topicRecord{Name: c.Name, ID: c.ID, Configs: c.Configs, Factor: c.Factor, config: cfg}
 	for _, brokers := range c.Partitions {
-		rec.Partitions = append(rec.Partitions, t.newShard(brokers))
+		s, err := t.newShard(brokers)
+		if err != nil {
+			return nil, err
+		}
+		rec.Partitions = append(rec.Partitions, s)
 	}
 	return rec, t.putTopic(rec)
 }
 
 // newShard numbers a shard and its replicas.
-func (t *metaTx) newShard(brokers []int32) shardRecord {
-	s := shardRecord{Shard: t.next.nextShard}
-	t.next.nextShard++
-	for i, b := range brokers {
-		s.Replicas = append(s.Replicas, replicaRecord{Broker: b, Replica: uint64(i) + 1})
+func (t *metaTx) newShard(brokers []int32) (shardRecord, error) {
+	s, err := t.bear(t.next.nextShard, brokers)
+	if err == nil {
+		t.next.nextShard++
 	}
-	return s
+	return s, err
+}
+
+// bear makes the record of a new shard. A broker that has left since the shard was
+// placed is refused, and the shard has to be placed again.
+func (t *metaTx) bear(shard uint64, brokers []int32) (shardRecord, error) {
+	s := shardRecord{Shard: shard, Born: make(map[uint64]string)}
+	for i, id := range brokers {
+		b, ok := t.next.brokers[id]
+		if !ok {
+			return s, fmt.Errorf("%w: broker %d has left meanwhile", mqerr.ErrBusy, id)
+		}
+		r := replicaRecord{Broker: id, Replica: uint64(i) + 1}
+		s.Replicas = append(s.Replicas, r)
+		s.Born[r.Replica] = b.DirID
+	}
+	return s, nil
 }
 
 func (t *metaTx) deleteTopic(c *deleteTopic) (any, error) {
@@ -339,7 +362,11 @@ func (t *metaTx) addPartitions(c *addPartitions) (any, error) {
 	rec := *old
 	rec.Partitions = slices.Clone(old.Partitions)
 	for _, brokers := range c.Added {
-		rec.Partitions = append(rec.Partitions, t.newShard(brokers))
+		s, err := t.newShard(brokers)
+		if err != nil {
+			return nil, err
+		}
+		rec.Partitions = append(rec.Partitions, s)
 	}
 	return &rec, t.putTopic(&rec)
 }
@@ -351,10 +378,11 @@ func (t *metaTx) createGroupSlot(c *createGroupSlot) error {
 	if c.Slot < 0 || c.Slot >= groupSlots {
 		return fmt.Errorf("%w: group slot %d", mqerr.ErrInternal, c.Slot)
 	}
-	g := groupRecord{Slot: c.Slot, shardRecord: shardRecord{Shard: firstGroup + uint64(c.Slot)}}
-	for i, b := range c.Brokers {
-		g.Replicas = append(g.Replicas, replicaRecord{Broker: b, Replica: uint64(i) + 1})
+	s, err := t.bear(firstGroup+uint64(c.Slot), c.Brokers)
+	if err != nil {
+		return err
 	}
+	g := groupRecord{Slot: c.Slot, shardRecord: s}
 	t.next.groups[c.Slot] = g
 	return t.put(fmt.Sprintf("%s%d", preGroup, c.Slot), g)
 }

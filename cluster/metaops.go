@@ -191,7 +191,7 @@ func (n *Node) topicInfo(t *topicRecord) api.TopicInfo {
 			p.Replicas = append(p.Replicas, r.Broker)
 		}
 		if r := n.replica(shard.Shard); r == nil {
-			p.Leader = shard.Replicas[0].Broker // who knows better, or is it
+			p.Leader = n.guess(shard) // who knows better, or is it
 		} else if _, err := r.epochServed(); err != nil && !errors.Is(err, mqerr.ErrNotLeader) {
 			p.Err = err
 		} else if leader := n.leaderOf(r); leader < 0 {

@@ -62,6 +62,10 @@ type shardRecord struct {
 	Shard    uint64          `json:"shard"`
 	Replicas []replicaRecord `json:"replicas"`
 	Newest   uint64          `json:"newest,omitempty"` // replica number given out last, once it was changed
+	// Born are the replicas that the shard was made with and the directory ids of
+	// their brokers. It never changes: one of them that starts late has to begin
+	// with the same members as the others did, wherever those are by then.
+	Born map[uint64]string `json:"born,omitempty"`
 }
 
 type replicaRecord struct {
@@ -142,11 +146,6 @@ func (s shardRecord) staying() int {
 		}
 	}
 	return n
-}
-
-// initial returns the members that the shard was made with, nil if none is left.
-func (s shardRecord) initial() []replicaRecord {
-	return slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return r.Added })
 }
 
 // byDir finds a broker by its directory id.

@@ -56,7 +56,8 @@ type Node struct {
 		byShard map[uint64]*replica
 	}
 
-	lost     lost        // brokers that may be dead
+	lost     lost // brokers that may be dead
+	guesses  atomic.Uint64
 	mourning chan string // and what is to be looked at
 	stopping atomic.Bool // leaderships are being given away
 
@@ -268,15 +269,11 @@ func (n *Node) howToStart(r *replica, known bool) (starting, error) {
 		return starting{join: true, learner: true}, nil
 	}
 	members := make(map[uint64]dragonboat.Target)
-	for _, other := range s.initial() {
-		b, ok := n.meta.state.Load().brokers[other.Broker]
-		if other.Broker == n.cfg.BrokerID {
-			b, ok = brokerRecord{DirID: n.dir.Meta().DirectoryID.String()}, true
-		}
-		if !ok {
-			return starting{}, fmt.Errorf("%w: broker %d is not known", mqerr.ErrInternal, other.Broker)
-		}
-		members[other.Replica] = b.DirID
+	for replica, dirID := range s.Born {
+		members[replica] = dirID
+	}
+	if s.Shard == metaShard { // which its first broker makes before it can be in a record
+		members[r.id.Replica] = n.DirectoryID()
 	}
 	return starting{members: members}, nil
 }
@@ -321,11 +318,11 @@ func (n *Node) close() error {
 	n.eachReplica((*replica).stop)
 	n.changed.broadcast()
 	var errs []error
+	if n.link != nil {
+		errs = append(errs, n.link.Close()) // and what it serves, which may call the host
+	}
 	if n.host != nil {
 		errs = append(errs, n.closeHost())
-	}
-	if n.link != nil {
-		errs = append(errs, n.link.Close())
 	}
 	if n.store != nil {
 		errs = append(errs, n.store.Close())

@@ -11,7 +11,9 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 		for _, r := range shard.Replicas {
 			busy[r.Broker] = busy[r.Broker] || shard.Shard != metaShard
 		}
-		if !shard.settled() {
+		if c := s.giveUp(shard, t); c != nil {
+			cmds = append(cmds, &metaCommand{ChangeReplica: c})
+		} else if !shard.settled() {
 			moving++
 		} else if shard.Shard != metaShard && moving+len(cmds) < movesAtOnce {
 			if c := s.planShard(shard, t, load); c != nil {
@@ -31,6 +33,21 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 		}
 	}
 	return cmds
+}
+
+// giveUp ends the joining of a replica on a broker that leaves: if it is dead it
+// would never catch up.
+func (s *metaState) giveUp(shard shardRecord, t *topicRecord) *changeReplica {
+	for _, r := range shard.Replicas {
+		if r.Joining && !r.Leaving && s.brokers[r.Broker].Leaving && shard.Shard != metaShard {
+			c := &changeReplica{Shard: shard.Shard, Change: leaveReplica, Replica: r.Replica}
+			if t != nil {
+				c.TopicID = &t.ID
+			}
+			return c
+		}
+	}
+	return nil
 }
 
 // replicasWanted is how many replicas a shard should have; t is its topic.

@@ -6,7 +6,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/raftmq/mq/cluster/raftlog"
 	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
@@ -108,13 +107,10 @@ func (n *Node) watchClose() (end func()) {
 const closeTick = 50 * time.Millisecond
 
 func (n *Node) giveUpIfStuck() {
-	var log *raftlog.Log
-	if n.rlog != nil {
-		log = n.rlog.Log()
-	}
-	if n.store == nil || log == nil {
+	if n.metaRep.Load() == nil { // it may be opening, and holds nothing up
 		return
 	}
+	log := n.rlog.Log()
 	err := n.store.FlushError()
 	if err == nil && log.Stats().DiskFull {
 		err = mqerr.ErrDiskFull
