@@ -220,7 +220,7 @@ func (e *Engine) appendLocked(p *partition, en entry, urgent bool, since, now ti
 	if urgent || len(b.entries) == 1 && e.buffer.crowded() {
 		b.due = time.Time{}
 	}
-	if p == p.topic.parked {
+	if p.leader < 0 { // unknown, of the parked: somebody has to ask for newer metadata
 		e.mu.look = true
 		e.wake()
 	}

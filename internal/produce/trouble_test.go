@@ -297,3 +297,22 @@ func TestALeaderThatFallsSilentIsLeftForTheNext(t *testing.T) {
 		h.holds(0, "a", "b")
 	})
 }
+
+// Records for a partition whose leader is not known make the engine ask for it,
+// although the topic is known for long.
+func TestAPartitionThatHadNoLeaderIsAskedForAgain(t *testing.T) {
+	run(t, nil, func(h *harness) {
+		var leader int32
+		h.c.set(func() {
+			p := h.c.topics["t"].partitions[1]
+			leader, p.leader = p.leader, -1
+		})
+		h.send("a").offset()
+		h.c.set(func() { h.c.topics["t"].partitions[1].leader = leader })
+		start := time.Now()
+		h.add(h.Context(), 1, "b", true).offset()
+		if d := time.Since(start); d > 5*time.Second {
+			h.Errorf("it took %v", d)
+		}
+	})
+}
