@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 
@@ -61,7 +62,11 @@ func (p *program) profileInUse() (path, name string, err error) {
 		return "", "", err
 	}
 	if name == "" {
-		if name, err = store.Current(); err != nil || name == "" {
+		name, err = store.Current()
+		if errors.Is(err, fs.ErrPermission) {
+			err = nil // somebody else's home
+		}
+		if err != nil || name == "" {
 			return "", "", err
 		}
 	}

@@ -41,10 +41,12 @@ func usage(err error) error {
 func exitCode(err error) int {
 	var coded *exitError
 	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE):
+	case err == nil:
 		return exitOK
-	case errors.As(err, &coded):
+	case errors.As(err, &coded): // also if nobody reads what was printed
 		return coded.code
+	case errors.Is(err, syscall.EPIPE):
+		return exitOK
 	case errors.Is(err, mq.ErrInvalidConfig), errors.Is(err, mq.ErrInvalidTopic):
 		return exitUsage
 	case errors.Is(err, context.Canceled):

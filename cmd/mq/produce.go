@@ -82,6 +82,8 @@ per record. The first ctrl-C sends what was read and ends, the second just ends.
 				opt.cfg.Partitioner = ownPartition{opt.cfg.Partitioner}
 			case flags.partition >= 0:
 				opt.cfg.Partitioner = mq.FixedPartition(flags.partition)
+			case flags.partition < -1:
+				return usage(fmt.Errorf("--partition %d: want 0 or more, or -1", flags.partition))
 			default:
 				opt.cfg.Partitioner = nil
 			}

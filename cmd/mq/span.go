@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/raftmq/mq"
@@ -40,6 +41,11 @@ func startOf(p offsets.Point) (mq.Start, bool) {
 // all when none is named. An end is never behind what is there, so that it is
 // reached.
 func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []int32, r offsets.Range) ([]span, error) {
+	for i, p := range partitions {
+		if slices.Contains(partitions[:i], p) {
+			return nil, usage(fmt.Errorf("partition %d is given twice", p))
+		}
+	}
 	oldest, err := admin.ListOffsets(ctx, topic, mq.StartEarliest, partitions...)
 	if err != nil {
 		return nil, err

@@ -85,6 +85,9 @@ func (c *copying) run(ctx context.Context, f config.File) (err error) {
 		return err
 	}
 	cfg := f.Producer
+	if cfg.MaxRecordBytes == 0 {
+		cfg.MaxRecordBytes = maxRecordBytes // the topic's limit counts
+	}
 	cfg.Topic, cfg.Partitioner = c.to, ownPartition{}
 	if c.byKey {
 		cfg.Partitioner = mq.HashKeys()

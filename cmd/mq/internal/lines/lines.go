@@ -56,7 +56,7 @@ func Read(r io.Reader) iter.Seq2[[]byte, error] {
 			if err == nil {
 				continue
 			}
-			if start < len(chunk) && !yield(chunk[start:len(chunk):len(chunk)], nil) {
+			if errors.Is(err, io.EOF) && start < len(chunk) && !yield(chunk[start:len(chunk):len(chunk)], nil) {
 				return
 			}
 			if !errors.Is(err, io.EOF) {

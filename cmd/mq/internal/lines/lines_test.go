@@ -81,7 +81,7 @@ func TestReadErrorComesAfterWhatWasRead(t *testing.T) {
 			got = append(got, string(line))
 		}
 	}
-	if !slices.Equal(got, []string{"a", "b"}) || !errors.Is(last, broken) {
+	if !slices.Equal(got, []string{"a"}) || !errors.Is(last, broken) { // b may be half a line
 		t.Errorf("got %q and %v", got, last)
 	}
 }
