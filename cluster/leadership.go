@@ -134,23 +134,40 @@ func (n *Node) HandOver(ctx context.Context) error {
 	if n.metaRep.Load() == nil {
 		return nil
 	}
-	asked := n.transfer(ctx, n.led(), func(*replica, replicaRecord) bool { return true })
-	for _, r := range asked {
-		for {
-			changed := n.changed.wait()
-			if l := r.lead.Load(); l == nil || !l.self || r.stopped.Load() {
-				break
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-n.failed.c:
-				return n.failed.err
-			}
+	for {
+		asked := n.transfer(ctx, n.led(), func(*replica, replicaRecord) bool { return true })
+		if len(asked) == 0 {
+			return nil
+		}
+		// Raft gives a transfer up after that time, for instance when the message
+		// about it was lost, and goes on leading.
+		try, cancel := context.WithTimeout(ctx, electionRTT*tick)
+		err := n.waitHandedOver(try, asked)
+		cancel()
+		if err != nil && (ctx.Err() != nil || n.Failure() != nil) {
+			return err
 		}
 	}
-	return nil
+}
+
+// waitHandedOver waits until none of the replicas leads its shard.
+func (n *Node) waitHandedOver(ctx context.Context, rs []*replica) error {
+	for {
+		changed := n.changed.wait()
+		if !slices.ContainsFunc(rs, func(r *replica) bool {
+			l := r.lead.Load()
+			return l != nil && l.self && !r.stopped.Load()
+		}) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-n.failed.c:
+			return n.failed.err
+		}
+	}
 }
 
 // giveAway hands the partitions led here to others: this broker can't take records.

@@ -43,6 +43,7 @@ func TestABrokerHandsOverBeforeItStops(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
 	c.create("t", 6)
+	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
 	leaves := c.leader("t", 0)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
