@@ -29,6 +29,9 @@ func (r *Router) wantLocked(t *topic) uint64 {
 	if t == nil {
 		t = &r.mu.cluster
 	}
+	if t.wanted <= r.mu.served {
+		t.first = r.mu.asked
+	}
 	t.wanted = r.mu.asked
 	select {
 	case r.wake <- struct{}{}:
@@ -123,8 +126,9 @@ func (r *Router) refreshedLocked(serving uint64, err error) {
 		r.mu.pace.inRow = 0 // it spaces failures
 	}
 	wanted := func(t *topic) {
-		if t.wanted > r.mu.served && t.wanted <= serving {
-			t.pace.refreshed(now)
+		if t.wanted > r.mu.served && t.first <= serving {
+			t.pace.refreshed(now) // also for those who came while it was under way
+			t.first = serving + 1
 		}
 	}
 	wanted(&r.mu.cluster)
@@ -184,6 +188,9 @@ func (r *Router) refresh() {
 	for _, info := range answer.Topics {
 		if t := r.mu.topics[info.Name]; t != nil {
 			t.known, t.info = true, newer(t.info, info)
+			if info.Err == nil {
+				t.create = false // who wished it meanwhile has it; later, it may have been deleted
+			}
 		}
 	}
 }

@@ -109,6 +109,7 @@ type Router struct {
 type topic struct {
 	known  bool // a refresh brought info
 	info   api.TopicInfo
+	first  uint64       // oldest ticket that is not served, if there is one
 	wanted uint64       // newest ticket of somebody who found it missing or out of date
 	create bool         // the next refresh may create it
 	pace   pace         // of the refreshes that it wanted
