@@ -220,7 +220,9 @@ func (e *Engine) appendLocked(p *partition, en entry, urgent bool, since, now ti
 	if urgent || len(b.entries) == 1 && e.buffer.crowded() {
 		b.due = time.Time{}
 	}
-	if p.leader < 0 { // unknown, of the parked: somebody has to ask for newer metadata
+	// Somebody has to ask for newer metadata where the leader is not known; the
+	// loop goes on asking as long as records wait.
+	if p.leader < 0 && len(p.queue) == 1 && len(b.entries) == 1 {
 		e.mu.look = true
 		e.wake()
 	}
