@@ -169,12 +169,18 @@ func TestOneWithAnothersNumberIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = n.Close() }()
+	c.fails(n, mqerr.ErrInvalidRequest)
+}
+
+// fails waits until a broker ends by itself, for a reason.
+func (c *several) fails(n *Node, why error) {
+	c.tb.Helper()
 	select {
 	case <-n.Failed():
-	case <-timeout(t).Done():
-		t.Fatal("it is let in")
+	case <-timeout(c.tb).Done():
+		c.tb.Fatal("it goes on for ever")
 	}
-	if err := n.Failure(); !errors.Is(err, mqerr.ErrInvalidRequest) {
-		t.Error(err)
+	if err := n.Failure(); !errors.Is(err, why) {
+		c.tb.Error(err)
 	}
 }

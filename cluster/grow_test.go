@@ -210,8 +210,15 @@ func (c *several) remove(id int32) {
 	if _, err := c.nodes[1].RemoveBroker(timeout(c.tb), &api.RemoveBrokerRequest{ID: id}); err != nil {
 		c.tb.Fatal(err)
 	}
+	c.gone(1, id)
+}
+
+// gone waits until a broker knows no more of one that was removed.
+func (c *several) gone(at, id int32) {
+	c.tb.Helper()
 	waitFor(c.tb, fmt.Sprintf("broker %d to be gone", id), func() bool {
-		_, there := c.nodes[1].meta.state.Load().brokers[id]
+		_, there := c.nodes[at].meta.state.Load().brokers[id]
 		return !there
 	})
+	delete(c.nodes, id)
 }
