@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
@@ -51,35 +50,18 @@ func text(err error) string {
 	return err.Error()
 }
 
-// heard is what a broker said of itself, or why it did not.
-type heard struct {
-	stateAnswer
-	err error
-}
-
-// askStates asks brokers how they are, all at once.
-func (n *Node) askStates(ctx context.Context, brokers []brokerRecord) map[int32]heard {
-	ctx, cancel := context.WithTimeout(ctx, statePatience)
-	defer cancel()
-	answers := make([]heard, len(brokers))
-	var all sync.WaitGroup
-	for i, b := range brokers {
-		all.Go(func() {
-			var a *stateAnswer
-			if b.ID == n.cfg.BrokerID {
-				a, answers[i].err = n.serveState(ctx, nil)
-			} else {
-				a, answers[i].err = call[stateAnswer](ctx, n.link, b.DirID, callState, &stateRequest{})
-			}
-			if a != nil {
-				answers[i].stateAnswer = *a
-			}
-		})
+// askStates asks brokers how they are, this one included.
+func (n *Node) askStates(ctx context.Context, brokers []brokerRecord) map[int32]answered[stateAnswer] {
+	mine := func(b brokerRecord) bool { return b.ID == n.cfg.BrokerID }
+	out := callAll[stateAnswer](ctx, n.link, slices.DeleteFunc(slices.Clone(brokers), mine), statePatience, callState, &stateRequest{})
+	if slices.ContainsFunc(brokers, mine) {
+		a, err := n.serveState(ctx, nil)
+		out[n.cfg.BrokerID] = answered[stateAnswer]{a, err}
 	}
-	all.Wait()
-	out := make(map[int32]heard, len(brokers))
-	for i, b := range brokers {
-		out[b.ID] = answers[i]
+	for id, a := range out {
+		if a.answer == nil { // what only it could tell is zero
+			out[id] = answered[stateAnswer]{&stateAnswer{}, a.err}
+		}
 	}
 	return out
 }
@@ -94,8 +76,8 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 	heard := n.askStates(ctx, slices.Collect(maps.Values(s.brokers)))
 	targets := make(map[uint64]uint64) // what the leader of each shard had applied
 	for _, h := range heard {
-		for _, shard := range h.Leads {
-			targets[shard] = max(targets[shard], h.Applied[shard])
+		for _, shard := range h.answer.Leads {
+			targets[shard] = max(targets[shard], h.answer.Applied[shard])
 		}
 	}
 	behind := s.behind(heard, targets)
@@ -109,11 +91,11 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 	resp.Leaderless, resp.UnderReplicated = s.lacking(targets)
 	load := s.load()
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
-		b, h := s.brokers[id], heard[id]
+		b, h, err := s.brokers[id], heard[id].answer, heard[id].err
 		resp.Brokers = append(resp.Brokers, api.BrokerState{
 			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
 			MetadataVoter: s.meta.votes(id), Replicas: int32(load[id]), Leaders: int32(len(h.Leads)), Behind: behind[id],
-			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, Err: h.err,
+			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, Err: err,
 		})
 	}
 	return resp, nil
@@ -121,7 +103,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 
 // behind counts, for each broker that answered, the replicas that are not close
 // to what the shard's leader had applied.
-func (s *metaState) behind(heard map[int32]heard, targets map[uint64]uint64) map[int32]int32 {
+func (s *metaState) behind(heard map[int32]answered[stateAnswer], targets map[uint64]uint64) map[int32]int32 {
 	out := make(map[int32]int32)
 	s.eachShard(func(shard shardRecord, _ *topicRecord) {
 		target, led := targets[shard.Shard]
@@ -130,7 +112,7 @@ func (s *metaState) behind(heard map[int32]heard, targets map[uint64]uint64) map
 			if !asked || h.err != nil || !led || r.Leaving {
 				continue
 			}
-			if applied, has := h.Applied[shard.Shard]; !has || applied+closeEnough < target {
+			if applied, has := h.answer.Applied[shard.Shard]; !has || applied+closeEnough < target {
 				out[r.Broker]++
 			} else {
 				out[r.Broker] += 0
@@ -153,16 +135,12 @@ func (s *metaState) among(behind map[int32]int32) (out []brokerRecord) {
 // lacking names the shards that nobody leads, and those with too few replicas
 // that vote.
 func (s *metaState) lacking(led map[uint64]uint64) (leaderless, under []string) {
-	names := s.shardNames()
+	names, brokers := s.shardNames(), len(s.staying())
 	s.eachShard(func(shard shardRecord, t *topicRecord) {
 		if _, ok := led[shard.Shard]; !ok && len(leaderless) < maxNames {
 			leaderless = append(leaderless, names[shard.Shard])
 		}
-		want := s.replicasWanted(shard, t)
-		if shard.Shard == metaShard {
-			want = metaVoters(len(s.staying()))
-		}
-		if shard.voters() < want && len(under) < maxNames {
+		if shard.voters() < votersWanted(shard, t, brokers) && len(under) < maxNames {
 			under = append(under, names[shard.Shard])
 		}
 	})
@@ -181,17 +159,6 @@ func (s *metaState) shardNames() map[uint64]string {
 		}
 	}
 	return names
-}
-
-// voters counts the replicas that vote and stay.
-func (s shardRecord) voters() int {
-	n := 0
-	for _, r := range s.Replicas {
-		if !r.Joining && !r.Leaving {
-			n++
-		}
-	}
-	return n
 }
 
 // votes reports whether a broker has a replica that votes.

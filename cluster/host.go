@@ -49,7 +49,7 @@ func (n *Node) openHost() error {
 		DeploymentID:        deployment,
 		NodeHostDir:         path,
 		RTTMillisecond:      uint64(tick / time.Millisecond),
-		RaftAddress:         n.dir.Meta().DirectoryID.String(),
+		RaftAddress:         n.DirectoryID(),
 		MaxSendQueueSize:    64 << 20,
 		MaxReceiveQueueSize: 32 << 20,
 		RaftEventListener:   &n.leaders,

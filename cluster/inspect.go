@@ -18,16 +18,9 @@ func (n *Node) Settled(brokers int) error {
 		return fmt.Errorf("%w: %d of %d brokers", mqerr.ErrLeaderNotAvailable, len(s.brokers), brokers)
 	}
 	var missing error
+	staying := len(s.staying())
 	s.eachShard(func(shard shardRecord, t *topicRecord) {
-		want, has := s.replicasWanted(shard, t), 0
-		if shard.Shard == metaShard {
-			want = metaVoters(brokers)
-		}
-		for _, r := range shard.Replicas {
-			if !r.Joining && !r.Leaving {
-				has++
-			}
-		}
+		want, has := votersWanted(shard, t, staying), shard.voters()
 		if has < want && missing == nil {
 			missing = fmt.Errorf("%w: shard %d has %d of %d replicas", mqerr.ErrLeaderNotAvailable, shard.Shard, has, want)
 		}

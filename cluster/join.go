@@ -3,11 +3,11 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4/raftio"
 	"github.com/lni/dragonboat/v4/raftpb"
 
@@ -95,12 +95,12 @@ func fatal(err error) bool {
 // form makes a cluster of this broker.
 func (n *Node) form(ctx context.Context) error {
 	for _, addr := range n.cfg.Seeds {
-		who, _, err := n.link.CallAddr(ctx, addr, callStatus, []byte("{}"))
+		who, _, err := callAddr[statusAnswer](ctx, n.link, addr, callStatus, &statusRequest{})
 		if err == nil && who.ClusterID != "" {
 			return fmt.Errorf("%w: %v belongs to cluster %s already: a new broker joins it without bootstrap", mqerr.ErrInvalidConfig, who, who.ClusterID)
 		}
 	}
-	n.clusterID = newClusterID()
+	n.clusterID = uuid.NewString()
 	if err := n.openMetadata(firstMetaReplica, true); err != nil {
 		return err
 	}
@@ -282,8 +282,9 @@ func (n *Node) join(ctx context.Context) error {
 	q := joinRequest{Broker: n.record()}
 	var errs []error
 	for _, addr := range n.cfg.Seeds {
-		a, err := n.joinAt(ctx, addr, &q)
+		who, a, err := callAddr[joinAnswer](ctx, n.link, addr, callJoin, &q)
 		if err == nil {
+			n.peers.put(who.DirectoryID, who.Addr)
 			return n.joined(a)
 		}
 		if fatal(err) {
@@ -342,17 +343,4 @@ func (n *Node) serveJoin(ctx context.Context, q *joinRequest) (*joinAnswer, erro
 		a.Brokers = append(a.Brokers, b)
 	}
 	return a, nil
-}
-
-func (n *Node) joinAt(ctx context.Context, addr string, q *joinRequest) (*joinAnswer, error) {
-	payload, err := json.Marshal(q)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
-	}
-	who, b, err := n.link.CallAddr(ctx, addr, callJoin, payload)
-	if err != nil {
-		return nil, err
-	}
-	n.peers.put(who.DirectoryID, who.Addr)
-	return decodeAnswer[joinAnswer](b)
 }

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -25,8 +27,8 @@ const (
 // leaders gives the replicas that may lead a shard in the order of preference.
 // Shards are numbered in sequence, so each broker comes first equally often.
 func (s shardRecord) leaders() []replicaRecord {
-	may := slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return r.Joining || r.Leaving })
-	slices.SortFunc(may, func(a, b replicaRecord) int { return int(a.Broker) - int(b.Broker) })
+	may := slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return !r.settled() })
+	slices.SortFunc(may, func(a, b replicaRecord) int { return cmp.Compare(a.Broker, b.Broker) })
 	if len(may) == 0 {
 		return nil
 	}
@@ -56,28 +58,17 @@ func (r *replica) firstToLead() bool {
 }
 
 // askAll asks other brokers how far they are with shards and whether they have
-// lost a broker, all at once. Those that do not answer soon are not in the answer.
+// lost a broker. Those that do not answer soon are not in the answer.
 func (n *Node) askAll(ctx context.Context, q statusRequest) map[int32]*statusAnswer {
-	ctx, cancel := context.WithTimeout(ctx, askPeers)
-	defer cancel()
-	var (
-		mu      sync.Mutex
-		answers = make(map[int32]*statusAnswer)
-		all     sync.WaitGroup
-	)
-	for id, b := range n.meta.state.Load().brokers {
-		if id == n.cfg.BrokerID || b.DirID == q.Lost {
-			continue
+	others := slices.DeleteFunc(slices.Collect(maps.Values(n.meta.state.Load().brokers)), func(b brokerRecord) bool {
+		return b.ID == n.cfg.BrokerID || b.DirID == q.Lost
+	})
+	answers := make(map[int32]*statusAnswer)
+	for id, a := range callAll[statusAnswer](ctx, n.link, others, askPeers, callStatus, q) {
+		if a.err == nil {
+			answers[id] = a.answer
 		}
-		all.Go(func() {
-			if a, err := call[statusAnswer](ctx, n.link, b.DirID, callStatus, q); err == nil {
-				mu.Lock()
-				answers[id] = a
-				mu.Unlock()
-			}
-		})
 	}
-	all.Wait()
 	return answers
 }
 
@@ -109,11 +100,7 @@ func (n *Node) transfer(ctx context.Context, led []*replica, choose func(*replic
 			if to.Replica == r.id.Replica || !choose(r, to) {
 				continue
 			}
-			a := answers[to.Broker]
-			if a == nil || a.Stopping {
-				continue
-			}
-			if applied, has := a.Applied[r.id.Shard]; !has || applied+closeEnough < index {
+			if a := answers[to.Broker]; !a.near(r.id.Shard, index) || a.Stopping {
 				continue
 			}
 			if n.host.RequestLeaderTransfer(r.id.Shard, to.Replica) == nil {

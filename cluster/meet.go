@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 
 	"github.com/raftmq/mq/internal/backoff"
@@ -28,10 +27,9 @@ func (n *Node) greetSeeds() {
 	for _, addr := range n.cfg.Seeds {
 		all.Go(func() {
 			// The handshake tells this broker's own address, see admit.
-			who, b, err := n.link.CallAddr(ctx, addr, callMeet, []byte("{}"))
+			who, a, err := callAddr[meetAnswer](ctx, n.link, addr, callMeet, &meetRequest{})
 			n.peers.put(who.DirectoryID, who.Addr)
-			var a meetAnswer
-			if err == nil && json.Unmarshal(b, &a) == nil {
+			if err == nil {
 				n.peers.hear(a.Addrs)
 			}
 		})

@@ -95,12 +95,12 @@ func (n *Node) settleStep(ctx context.Context, r *replica, s shardRecord, rec re
 	switch {
 	case rec.Leaving && votes && rec.Replica == r.id.Replica:
 		return n.handOver(ctx, r)
-	case rec.Leaving && votes:
-		if err := n.mayDrop(ctx, r, s, m, rec); err != nil {
-			return err
+	case rec.Leaving && (votes || learns):
+		if votes {
+			if err := n.mayDrop(ctx, r, s, m, rec); err != nil {
+				return err
+			}
 		}
-		err = n.host.SyncRequestDeleteReplica(ctx, s.Shard, rec.Replica, m.ConfigChangeID)
-	case rec.Leaving && learns:
 		err = n.host.SyncRequestDeleteReplica(ctx, s.Shard, rec.Replica, m.ConfigChangeID)
 	case rec.Leaving:
 		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaLeft, Replica: rec.Replica})
@@ -140,7 +140,7 @@ func metaVoters(brokers int) int {
 func (n *Node) caughtUp(ctx context.Context, r *replica, dirID string) bool {
 	index := r.index.Load()
 	a, err := call[statusAnswer](ctx, n.link, dirID, callStatus, statusRequest{Shards: []uint64{r.id.Shard}})
-	return err == nil && a.Applied[r.id.Shard]+closeEnough >= index && a.Applied[r.id.Shard] > 0
+	return err == nil && a.near(r.id.Shard, index) && a.begun(r.id.Shard)
 }
 
 // metaHasVoters reports that enough voters of the metadata are there to stay.
@@ -163,7 +163,7 @@ func (n *Node) mayDrop(ctx context.Context, r *replica, s shardRecord, m *dragon
 	remain, well := 0, 0
 	for _, rec := range s.Replicas {
 		a := answers[rec.Broker]
-		alive := rec.Replica == r.id.Replica || a != nil && a.Applied[s.Shard]+closeEnough >= index && a.Applied[s.Shard] > 0
+		alive := rec.Replica == r.id.Replica || a.near(s.Shard, index) && a.begun(s.Shard)
 		_, votes := m.Nodes[rec.Replica]
 		switch {
 		case rec.Replica == drop.Replica:

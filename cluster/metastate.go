@@ -132,9 +132,23 @@ func (s shardRecord) replica(id uint64) int {
 	return slices.IndexFunc(s.Replicas, func(r replicaRecord) bool { return r.Replica == id })
 }
 
+// settled reports that a replica votes and is there to stay.
+func (r replicaRecord) settled() bool { return !r.Joining && !r.Leaving }
+
 // settled reports that no replica comes or goes.
 func (s shardRecord) settled() bool {
-	return !slices.ContainsFunc(s.Replicas, func(r replicaRecord) bool { return r.Joining || r.Leaving })
+	return s.voters() == len(s.Replicas)
+}
+
+// voters counts the replicas that vote and stay.
+func (s shardRecord) voters() int {
+	n := 0
+	for _, r := range s.Replicas {
+		if r.settled() {
+			n++
+		}
+	}
+	return n
 }
 
 // staying counts the replicas that are there to stay, or will be.

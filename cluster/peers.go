@@ -7,8 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
-	"github.com/google/uuid"
 	"github.com/lni/dragonboat/v4/raftpb"
 
 	"github.com/raftmq/mq/cluster/network"
@@ -71,7 +71,7 @@ func (n *Node) attach(ctx context.Context) (err error) {
 	n.link, err = network.Attach(ctx, net, network.Config{
 		Self: network.Identity{
 			ClusterID: n.dir.Meta().ClusterID, BrokerID: n.cfg.BrokerID,
-			DirectoryID: n.dir.Meta().DirectoryID.String(), Addr: n.cfg.PeerAddr, Feature: featureLevel,
+			DirectoryID: n.DirectoryID(), Addr: n.cfg.PeerAddr, Feature: featureLevel,
 		},
 		Listen:  n.cfg.PeerListen,
 		Resolve: n.resolve,
@@ -171,6 +171,44 @@ func call[A any](ctx context.Context, l *network.Link, dirID, method string, que
 	return decodeAnswer[A](b)
 }
 
+// callAddr asks whoever listens at an address, and tells who that is.
+func callAddr[A any](ctx context.Context, l *network.Link, addr, method string, question any) (network.Identity, *A, error) {
+	payload, err := json.Marshal(question)
+	if err != nil {
+		return network.Identity{}, nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+	}
+	who, b, err := l.CallAddr(ctx, addr, method, payload)
+	if err != nil {
+		return who, nil, err
+	}
+	a, err := decodeAnswer[A](b)
+	return who, a, err
+}
+
+// callAll asks brokers, all at once, and gives what each answered in time or why
+// it did not.
+func callAll[A any](ctx context.Context, l *network.Link, brokers []brokerRecord, patience time.Duration, method string, question any) map[int32]answered[A] {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answers := make([]answered[A], len(brokers))
+	var all sync.WaitGroup
+	for i, b := range brokers {
+		all.Go(func() { answers[i].answer, answers[i].err = call[A](ctx, l, b.DirID, method, question) })
+	}
+	all.Wait()
+	out := make(map[int32]answered[A], len(brokers))
+	for i, b := range brokers {
+		out[b.ID] = answers[i]
+	}
+	return out
+}
+
+// answered is an answer, or why there is none.
+type answered[A any] struct {
+	answer *A
+	err    error
+}
+
 func decodeAnswer[A any](b []byte) (*A, error) {
 	a := new(A)
 	if err := json.Unmarshal(b, a); err != nil {
@@ -213,6 +251,19 @@ type statusAnswer struct {
 	Stopping bool              `json:"stopping,omitempty"` // it leads nothing if others can
 }
 
+// near reports that a broker's copy of a shard has, but for a little, what was
+// committed up to an index. A nil answer is that of a broker that gave none.
+func (a *statusAnswer) near(shard, index uint64) bool {
+	if a == nil {
+		return false
+	}
+	applied, has := a.Applied[shard]
+	return has && applied+closeEnough >= index
+}
+
+// begun reports that a broker's copy of a shard has anything at all.
+func (a *statusAnswer) begun(shard uint64) bool { return a != nil && a.Applied[shard] > 0 }
+
 func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
 	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load() || n.shortOfDisk()}
 	for _, shard := range q.Shards {
@@ -222,8 +273,6 @@ func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, 
 	}
 	return a, nil
 }
-
-func newClusterID() string { return uuid.NewString() }
 
 // PeerAddr is where other brokers reach this one.
 func (n *Node) PeerAddr() string { return n.link.Self().Addr }

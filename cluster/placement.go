@@ -37,7 +37,8 @@ func byLoad(load map[int32]int) []int32 {
 }
 
 // place spreads the replicas of count new partitions over the brokers, each on
-// the least loaded ones. The first of a partition is the one that should lead.
+// the least loaded ones. Who comes first alternates, as Kafka users expect of such
+// lists; who should lead is said by leaders.
 func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
 	load := s.load()
 	want := min(defaultReplicas, len(load))

@@ -40,34 +40,39 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 func (s *metaState) giveUp(shard shardRecord, t *topicRecord) *changeReplica {
 	for _, r := range shard.Replicas {
 		if r.Joining && !r.Leaving && s.brokers[r.Broker].Leaving && shard.Shard != metaShard {
-			c := &changeReplica{Shard: shard.Shard, Change: leaveReplica, Replica: r.Replica}
-			if t != nil {
-				c.TopicID = &t.ID
-			}
+			c := changeOf(shard, t)
+			c.Change, c.Replica = leaveReplica, r.Replica
 			return c
 		}
 	}
 	return nil
 }
 
-// replicasWanted is how many replicas a shard should have; t is its topic.
-func (s *metaState) replicasWanted(shard shardRecord, t *topicRecord) int {
-	brokers := len(s.staying())
+// changeOf begins a change of a shard of a topic, nil for one of none.
+func changeOf(shard shardRecord, t *topicRecord) *changeReplica {
+	c := &changeReplica{Shard: shard.Shard}
+	if t != nil {
+		c.TopicID = &t.ID
+	}
+	return c
+}
+
+// votersWanted is how many replicas of a shard should vote where so many brokers
+// stay; t is its topic.
+func votersWanted(shard shardRecord, t *topicRecord, brokers int) int {
 	switch {
 	case shard.Shard == metaShard:
-		return brokers // each gets its own when it joins
+		return metaVoters(brokers)
 	case t != nil && t.Factor > 0:
 		return min(int(t.Factor), brokers)
 	}
 	return min(defaultReplicas, brokers)
 }
 
-// planShard gives the next change of a settled shard, nil if all is well.
+// planShard gives the next change of a settled shard, nil if all is well. It is
+// not for the metadata: a broker gets its replica of that when it joins.
 func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]int) *changeReplica {
-	c := &changeReplica{Shard: shard.Shard}
-	if t != nil {
-		c.TopicID = &t.ID
-	}
+	c := changeOf(shard, t)
 	good := 0 // replicas on brokers that stay
 	for _, r := range shard.Replicas {
 		if s.brokers[r.Broker].Leaving {
@@ -76,7 +81,7 @@ func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]
 			good++
 		}
 	}
-	if good < s.replicasWanted(shard, t) {
+	if good < votersWanted(shard, t, len(load)) {
 		for _, b := range byLoad(load) {
 			if _, has := shard.on(b); !has {
 				load[b]++
