@@ -67,3 +67,18 @@ func (s *Store) reclaimPass(deleted int64) (done bool, err error) {
 	}
 	return false, engineError(err)
 }
+
+// sizeOf is what dropping a key space frees, at least: what the engine
+// estimates, which counts a table shared with others in part, or what the key
+// space itself says, if it can be read. The caller is inside the gate.
+func (s *Store) sizeOf(id ReplicaID) (int64, error) {
+	size, err := s.db.EstimateDiskUsage(replicaKey(famData, id), after(replicaKey(famData, id)))
+	if err != nil {
+		return 0, engineError(err)
+	}
+	live, _, err := readMeta(s.db, id, false)
+	if err != nil || live == nil {
+		return int64(size), nil // a damaged key space can be dropped, too
+	}
+	return max(int64(size), live.written-live.freedBytes), nil
+}

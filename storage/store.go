@@ -189,10 +189,9 @@ func (s *Store) Drop(id ReplicaID) error {
 	}
 	defer s.gate.leave()
 	s.detach(id, nil)
-	first, last := replicaKey(famData, id), after(replicaKey(famData, id))
-	size, err := s.db.EstimateDiskUsage(first, last)
+	size, err := s.sizeOf(id)
 	if err != nil {
-		return fmt.Errorf("storage: drop %s: %w", id, engineError(err))
+		return fmt.Errorf("storage: drop %s: %w", id, err)
 	}
 	err = s.writeBatch(func(b *pebble.Batch) error {
 		for _, f := range append(kindLog.families(), famPair, famMeta) {
@@ -203,7 +202,7 @@ func (s *Store) Drop(id ReplicaID) error {
 		return nil
 	})
 	if err == nil {
-		s.noteDeleted(int64(size))
+		s.noteDeleted(size)
 		err = s.flush()
 	}
 	if err != nil {
