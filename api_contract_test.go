@@ -228,6 +228,8 @@ func TestClassesOfErrors(t *testing.T) {
 		mq.ErrNotLeader: retriable, mq.ErrNotCoordinator: retriable, mq.ErrFencedLeaderEpoch: retriable, mq.ErrNoQuorum: retriable,
 		mq.ErrCoordinatorLoading: retriable, mq.ErrBusy: retriable, mq.ErrDiskFull: retriable, mq.ErrCorruptBatch: retriable,
 		mq.ErrTimeout: unknown, mq.ErrRebalanceInProgress: neither, mq.ErrStaleMemberEpoch: neither, mq.ErrUnknownMember: neither,
+		mq.ErrFencedMemberEpoch: neither, mq.ErrNonEmptyGroup: neither, mq.ErrGroupSubscribed: neither, mq.ErrGroupMaxSize: neither,
+		mq.ErrInstanceInUse: neither, mq.ErrInstanceFenced: neither, mq.ErrUnsupportedAssignor: neither, mq.ErrInvalidPattern: neither,
 		mq.ErrOffsetOutOfRange: neither, mq.ErrRecordTooLarge: neither, mq.ErrInvalidTopic: neither, mq.ErrInvalidConfig: neither,
 		mq.ErrInvalidPartitions: neither, mq.ErrInvalidReplicationFactor: neither, mq.ErrInvalidRecord: neither,
 		mq.ErrInvalidGroupID: neither, mq.ErrOffsetMetadataTooLarge: neither, mq.ErrUnknownGroup: neither, mq.ErrInvalidRequest: neither,

@@ -26,6 +26,7 @@ var (
 	ErrRebalanceInProgress      error = mqerr.ErrRebalanceInProgress      // J
 	ErrStaleMemberEpoch         error = mqerr.ErrStaleMemberEpoch         // J
 	ErrUnknownMember            error = mqerr.ErrUnknownMember            // J
+	ErrFencedMemberEpoch        error = mqerr.ErrFencedMemberEpoch        // J
 	ErrOffsetOutOfRange         error = mqerr.ErrOffsetOutOfRange         // F: OffsetRange tells the bounds
 	ErrRecordTooLarge           error = mqerr.ErrRecordTooLarge           // F
 	ErrInvalidTopic             error = mqerr.ErrInvalidTopic             // F
@@ -35,6 +36,13 @@ var (
 	ErrInvalidRecord            error = mqerr.ErrInvalidRecord            // F
 	ErrInvalidGroupID           error = mqerr.ErrInvalidGroupID           // F
 	ErrUnknownGroup             error = mqerr.ErrUnknownGroup             // F: the group has stored nothing
+	ErrNonEmptyGroup            error = mqerr.ErrNonEmptyGroup            // F: it has members
+	ErrGroupSubscribed          error = mqerr.ErrGroupSubscribed          // F: a member reads the topic
+	ErrGroupMaxSize             error = mqerr.ErrGroupMaxSize             // F: a limit of the broker
+	ErrInstanceInUse            error = mqerr.ErrInstanceInUse            // F: two live consumers have one instance id
+	ErrInstanceFenced           error = mqerr.ErrInstanceFenced           // F: another consumer took over the instance id
+	ErrUnsupportedAssignor      error = mqerr.ErrUnsupportedAssignor      // F
+	ErrInvalidPattern           error = mqerr.ErrInvalidPattern           // F
 	ErrOffsetMetadataTooLarge   error = mqerr.ErrOffsetMetadataTooLarge   // F
 	ErrInvalidRequest           error = mqerr.ErrInvalidRequest           // F
 	ErrUnsupportedVersion       error = mqerr.ErrUnsupportedVersion       // F

@@ -194,3 +194,25 @@ func (n *Node) purgeOffsets(id uuid.UUID) {
 		}
 	})
 }
+
+var errNotBalanced = fmt.Errorf("%w: balanced groups", mqerr.ErrUnsupportedVersion)
+
+// GroupHeartbeat implements api.Broker.
+func (n *Node) GroupHeartbeat(context.Context, *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
+	return nil, errNotBalanced
+}
+
+// DescribeGroup implements api.Broker.
+func (n *Node) DescribeGroup(context.Context, *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error) {
+	return nil, errNotBalanced
+}
+
+// DeleteGroup implements api.Broker.
+func (n *Node) DeleteGroup(context.Context, *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error) {
+	return nil, errNotBalanced
+}
+
+// DeleteOffsets implements api.Broker.
+func (n *Node) DeleteOffsets(context.Context, *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error) {
+	return nil, errNotBalanced
+}

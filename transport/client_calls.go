@@ -65,6 +65,11 @@ func (c *Client) InitProducer(ctx context.Context, q *api.InitProducerRequest) (
 	return call(ctx, c, reads, wire.InitProducer, c.rpc.InitProducer, q)
 }
 
+// GroupHeartbeat counts as a read: it says everything about the member each time.
+func (c *Client) GroupHeartbeat(ctx context.Context, q *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
+	return call(ctx, c, reads, wire.GroupHeartbeat, c.rpc.GroupHeartbeat, q)
+}
+
 // CommitOffsets implements api.Broker.
 func (c *Client) CommitOffsets(ctx context.Context, q *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error) {
 	return call(ctx, c, writes, wire.CommitOffsets, c.rpc.CommitOffsets, q)
@@ -75,9 +80,24 @@ func (c *Client) FetchOffsets(ctx context.Context, q *api.FetchOffsetsRequest) (
 	return call(ctx, c, reads, wire.FetchOffsets, c.rpc.FetchOffsets, q)
 }
 
+// DeleteOffsets implements api.Broker.
+func (c *Client) DeleteOffsets(ctx context.Context, q *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error) {
+	return call(ctx, c, admin, wire.DeleteOffsets, c.rpc.DeleteOffsets, q)
+}
+
 // ListGroups implements api.Broker.
 func (c *Client) ListGroups(ctx context.Context, q *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
 	return call(ctx, c, reads, wire.ListGroups, c.rpc.ListGroups, q)
+}
+
+// DescribeGroup implements api.Broker.
+func (c *Client) DescribeGroup(ctx context.Context, q *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error) {
+	return call(ctx, c, reads, wire.DescribeGroup, c.rpc.DescribeGroup, q)
+}
+
+// DeleteGroup implements api.Broker.
+func (c *Client) DeleteGroup(ctx context.Context, q *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error) {
+	return call(ctx, c, admin, wire.DeleteGroup, c.rpc.DeleteGroup, q)
 }
 
 // CreateTopic implements api.Broker.

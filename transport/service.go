@@ -32,6 +32,20 @@ func answer[Q, A, MQ, MA any](
 	return codec.EncodeAnswer(a), nil
 }
 
+// waiting is answer for calls that wait for something to happen: the wait ends
+// when the Server begins to shut down.
+func waiting[Q, A, MQ, MA any](
+	ctx context.Context, server *Server, codec wire.Codec[Q, A, MQ, MA], ask func(context.Context, *Q) (*A, error), m *MQ,
+) (*MA, error) {
+	ctx, cancel := server.untilDraining(ctx)
+	defer cancel()
+	a, err := answer(ctx, codec, ask, m)
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+		err = errStopping
+	}
+	return a, err
+}
+
 // Metadata implements mqpb.BrokerServer.
 func (s *service) Metadata(ctx context.Context, m *mqpb.MetadataRequest) (*mqpb.MetadataResponse, error) {
 	return answer(ctx, wire.Metadata, s.broker.Metadata, m)
@@ -40,13 +54,7 @@ func (s *service) Metadata(ctx context.Context, m *mqpb.MetadataRequest) (*mqpb.
 // Fetch also ends its wait when the Server begins to shut down.
 func (s *service) Fetch(ctx context.Context, m *mqpb.FetchRequest) (*mqpb.FetchResponse, error) {
 	m.MaxBytes = min(m.MaxBytes, int64(s.server.cfg.MaxFetchBytes))
-	ctx, cancel := s.server.untilDraining(ctx)
-	defer cancel()
-	a, err := answer(ctx, wire.Fetch, s.broker.Fetch, m)
-	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
-		err = errStopping
-	}
-	return a, err
+	return waiting(ctx, s.server, wire.Fetch, s.broker.Fetch, m)
 }
 
 // ListOffsets implements mqpb.BrokerServer.
@@ -79,6 +87,11 @@ func (s *service) InitProducer(ctx context.Context, m *mqpb.InitProducerRequest)
 	return answer(ctx, wire.InitProducer, s.broker.InitProducer, m)
 }
 
+// GroupHeartbeat also ends its wait when the Server begins to shut down.
+func (s *service) GroupHeartbeat(ctx context.Context, m *mqpb.GroupHeartbeatRequest) (*mqpb.GroupHeartbeatResponse, error) {
+	return waiting(ctx, s.server, wire.GroupHeartbeat, s.broker.GroupHeartbeat, m)
+}
+
 // CommitOffsets implements mqpb.BrokerServer.
 func (s *service) CommitOffsets(ctx context.Context, m *mqpb.CommitOffsetsRequest) (*mqpb.CommitOffsetsResponse, error) {
 	return answer(ctx, wire.CommitOffsets, s.broker.CommitOffsets, m)
@@ -89,9 +102,24 @@ func (s *service) FetchOffsets(ctx context.Context, m *mqpb.FetchOffsetsRequest)
 	return answer(ctx, wire.FetchOffsets, s.broker.FetchOffsets, m)
 }
 
+// DeleteOffsets implements mqpb.BrokerServer.
+func (s *service) DeleteOffsets(ctx context.Context, m *mqpb.DeleteOffsetsRequest) (*mqpb.DeleteOffsetsResponse, error) {
+	return answer(ctx, wire.DeleteOffsets, s.broker.DeleteOffsets, m)
+}
+
 // ListGroups implements mqpb.BrokerServer.
 func (s *service) ListGroups(ctx context.Context, m *mqpb.ListGroupsRequest) (*mqpb.ListGroupsResponse, error) {
 	return answer(ctx, wire.ListGroups, s.broker.ListGroups, m)
+}
+
+// DescribeGroup implements mqpb.BrokerServer.
+func (s *service) DescribeGroup(ctx context.Context, m *mqpb.DescribeGroupRequest) (*mqpb.DescribeGroupResponse, error) {
+	return answer(ctx, wire.DescribeGroup, s.broker.DescribeGroup, m)
+}
+
+// DeleteGroup implements mqpb.BrokerServer.
+func (s *service) DeleteGroup(ctx context.Context, m *mqpb.DeleteGroupRequest) (*mqpb.DeleteGroupResponse, error) {
+	return answer(ctx, wire.DeleteGroup, s.broker.DeleteGroup, m)
 }
 
 // CreateTopic implements mqpb.BrokerServer.

@@ -55,9 +55,19 @@ type Broker interface {
 	// InitProducer allocates a producer id that nobody had before.
 	InitProducer(ctx context.Context, req *InitProducerRequest) (*InitProducerResponse, error)
 
+	// GroupHeartbeat joins a group, keeps a member in it, tells what it owns and
+	// may own, and leaves (KIP-848). It waits up to MaxWait for news.
+	GroupHeartbeat(ctx context.Context, req *GroupHeartbeatRequest) (*GroupHeartbeatResponse, error)
+
 	CommitOffsets(ctx context.Context, req *CommitOffsetsRequest) (*CommitOffsetsResponse, error)
 	FetchOffsets(ctx context.Context, req *FetchOffsetsRequest) (*FetchOffsetsResponse, error)
+	// DeleteOffsets forgets offsets of a group. KIP-496.
+	DeleteOffsets(ctx context.Context, req *DeleteOffsetsRequest) (*DeleteOffsetsResponse, error)
+
 	ListGroups(ctx context.Context, req *ListGroupsRequest) (*ListGroupsResponse, error)
+	DescribeGroup(ctx context.Context, req *DescribeGroupRequest) (*DescribeGroupResponse, error)
+	// DeleteGroup forgets a group that has no members, with its offsets.
+	DeleteGroup(ctx context.Context, req *DeleteGroupRequest) (*DeleteGroupResponse, error)
 
 	CreateTopic(ctx context.Context, req *CreateTopicRequest) (*CreateTopicResponse, error)
 	DeleteTopic(ctx context.Context, req *DeleteTopicRequest) (*DeleteTopicResponse, error)
@@ -334,69 +344,6 @@ type InitProducerRequest struct{}
 type InitProducerResponse struct {
 	ProducerID int64
 	Epoch      int16
-}
-
-// CommitOffsetsRequest stores offsets of a group. MemberEpoch is -1 and
-// MemberID empty for a consumer with fixed partitions.
-type CommitOffsetsRequest struct {
-	Group       string
-	MemberID    string
-	MemberEpoch int32
-	Offsets     []OffsetCommit
-}
-
-// OffsetCommit is the next offset that the group will read in a partition.
-type OffsetCommit struct {
-	TopicPartition
-	Offset      int64
-	LeaderEpoch int32
-	Metadata    string
-}
-
-// CommitOffsetsResponse has a result for each partition, in order.
-type CommitOffsetsResponse struct {
-	Results []CommitResult
-}
-
-// CommitResult is the outcome of one commit.
-type CommitResult struct {
-	TopicPartition
-	Err error
-}
-
-// FetchOffsetsRequest reads offsets of a group. Partitions nil means all.
-type FetchOffsetsRequest struct {
-	Group      string
-	Partitions []TopicPartition
-}
-
-// FetchOffsetsResponse lists committed offsets.
-type FetchOffsetsResponse struct {
-	Offsets []CommittedOffset
-}
-
-// CommittedOffset is what a group committed; Offset is -1 for nothing.
-type CommittedOffset struct {
-	TopicPartition
-	Offset      int64
-	LeaderEpoch int32
-	MemberEpoch int32
-	Metadata    string
-	CommitTime  int64 // ms since 1970
-	Err         error
-}
-
-// ListGroupsRequest asks for all groups with stored offsets.
-type ListGroupsRequest struct{}
-
-// ListGroupsResponse lists groups by name.
-type ListGroupsResponse struct {
-	Groups []GroupInfo
-}
-
-// GroupInfo is a group.
-type GroupInfo struct {
-	Group string
 }
 
 // CreateTopicRequest creates a topic. Partitions and ReplicationFactor zero

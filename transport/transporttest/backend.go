@@ -24,6 +24,10 @@ type Backend struct {
 	DescribeClusterFunc func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error)
 	DescribeLogsFunc    func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error)
 	InitProducerFunc    func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error)
+	GroupHeartbeatFunc  func(context.Context, *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error)
+	DeleteOffsetsFunc   func(context.Context, *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error)
+	DescribeGroupFunc   func(context.Context, *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error)
+	DeleteGroupFunc     func(context.Context, *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error)
 	CommitOffsetsFunc   func(context.Context, *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error)
 	FetchOffsetsFunc    func(context.Context, *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error)
 	ListGroupsFunc      func(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error)
@@ -90,6 +94,26 @@ func (b *Backend) DescribeLogs(ctx context.Context, q *api.DescribeLogsRequest) 
 // InitProducer implements api.Broker.
 func (b *Backend) InitProducer(ctx context.Context, q *api.InitProducerRequest) (*api.InitProducerResponse, error) {
 	return run(ctx, b.InitProducerFunc, q)
+}
+
+// GroupHeartbeat implements api.Broker.
+func (b *Backend) GroupHeartbeat(ctx context.Context, q *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
+	return run(ctx, b.GroupHeartbeatFunc, q)
+}
+
+// DeleteOffsets implements api.Broker.
+func (b *Backend) DeleteOffsets(ctx context.Context, q *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error) {
+	return run(ctx, b.DeleteOffsetsFunc, q)
+}
+
+// DescribeGroup implements api.Broker.
+func (b *Backend) DescribeGroup(ctx context.Context, q *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error) {
+	return run(ctx, b.DescribeGroupFunc, q)
+}
+
+// DeleteGroup implements api.Broker.
+func (b *Backend) DeleteGroup(ctx context.Context, q *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error) {
+	return run(ctx, b.DeleteGroupFunc, q)
 }
 
 // CommitOffsets implements api.Broker.

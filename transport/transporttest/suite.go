@@ -77,14 +77,26 @@ var unaryMethods = []unaryMethod{
 	unary("InitProducer", api.Broker.InitProducer, func(b *Backend) *func(context.Context, *api.InitProducerRequest) (*api.InitProducerResponse, error) {
 		return &b.InitProducerFunc
 	}),
+	unary("GroupHeartbeat", api.Broker.GroupHeartbeat, func(b *Backend) *func(context.Context, *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
+		return &b.GroupHeartbeatFunc
+	}),
 	unary("CommitOffsets", api.Broker.CommitOffsets, func(b *Backend) *func(context.Context, *api.CommitOffsetsRequest) (*api.CommitOffsetsResponse, error) {
 		return &b.CommitOffsetsFunc
 	}),
 	unary("FetchOffsets", api.Broker.FetchOffsets, func(b *Backend) *func(context.Context, *api.FetchOffsetsRequest) (*api.FetchOffsetsResponse, error) {
 		return &b.FetchOffsetsFunc
 	}),
+	unary("DeleteOffsets", api.Broker.DeleteOffsets, func(b *Backend) *func(context.Context, *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error) {
+		return &b.DeleteOffsetsFunc
+	}),
 	unary("ListGroups", api.Broker.ListGroups, func(b *Backend) *func(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
 		return &b.ListGroupsFunc
+	}),
+	unary("DescribeGroup", api.Broker.DescribeGroup, func(b *Backend) *func(context.Context, *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error) {
+		return &b.DescribeGroupFunc
+	}),
+	unary("DeleteGroup", api.Broker.DeleteGroup, func(b *Backend) *func(context.Context, *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error) {
+		return &b.DeleteGroupFunc
 	}),
 	unary("CreateTopic", api.Broker.CreateTopic, func(b *Backend) *func(context.Context, *api.CreateTopicRequest) (*api.CreateTopicResponse, error) {
 		return &b.CreateTopicFunc

@@ -43,7 +43,7 @@ var File_mq_v1_broker_proto protoreflect.FileDescriptor
 
 const file_mq_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\x9d\t\n" +
+	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\xca\v\n" +
 	"\x06Broker\x12;\n" +
 	"\bMetadata\x12\x16.mq.v1.MetadataRequest\x1a\x17.mq.v1.MetadataResponse\x12<\n" +
 	"\aProduce\x12\x15.mq.v1.ProduceRequest\x1a\x16.mq.v1.ProduceResponse(\x010\x01\x122\n" +
@@ -53,11 +53,15 @@ const file_mq_v1_broker_proto_rawDesc = "" +
 	"\x0fDescribeCluster\x12\x1d.mq.v1.DescribeClusterRequest\x1a\x1e.mq.v1.DescribeClusterResponse\x12G\n" +
 	"\fRemoveBroker\x12\x1a.mq.v1.RemoveBrokerRequest\x1a\x1b.mq.v1.RemoveBrokerResponse\x12G\n" +
 	"\fDescribeLogs\x12\x1a.mq.v1.DescribeLogsRequest\x1a\x1b.mq.v1.DescribeLogsResponse\x12G\n" +
-	"\fInitProducer\x12\x1a.mq.v1.InitProducerRequest\x1a\x1b.mq.v1.InitProducerResponse\x12J\n" +
+	"\fInitProducer\x12\x1a.mq.v1.InitProducerRequest\x1a\x1b.mq.v1.InitProducerResponse\x12M\n" +
+	"\x0eGroupHeartbeat\x12\x1c.mq.v1.GroupHeartbeatRequest\x1a\x1d.mq.v1.GroupHeartbeatResponse\x12J\n" +
 	"\rCommitOffsets\x12\x1b.mq.v1.CommitOffsetsRequest\x1a\x1c.mq.v1.CommitOffsetsResponse\x12G\n" +
-	"\fFetchOffsets\x12\x1a.mq.v1.FetchOffsetsRequest\x1a\x1b.mq.v1.FetchOffsetsResponse\x12A\n" +
+	"\fFetchOffsets\x12\x1a.mq.v1.FetchOffsetsRequest\x1a\x1b.mq.v1.FetchOffsetsResponse\x12J\n" +
+	"\rDeleteOffsets\x12\x1b.mq.v1.DeleteOffsetsRequest\x1a\x1c.mq.v1.DeleteOffsetsResponse\x12A\n" +
 	"\n" +
-	"ListGroups\x12\x18.mq.v1.ListGroupsRequest\x1a\x19.mq.v1.ListGroupsResponse\x12D\n" +
+	"ListGroups\x12\x18.mq.v1.ListGroupsRequest\x1a\x19.mq.v1.ListGroupsResponse\x12J\n" +
+	"\rDescribeGroup\x12\x1b.mq.v1.DescribeGroupRequest\x1a\x1c.mq.v1.DescribeGroupResponse\x12D\n" +
+	"\vDeleteGroup\x12\x19.mq.v1.DeleteGroupRequest\x1a\x1a.mq.v1.DeleteGroupResponse\x12D\n" +
 	"\vCreateTopic\x12\x19.mq.v1.CreateTopicRequest\x1a\x1a.mq.v1.CreateTopicResponse\x12D\n" +
 	"\vDeleteTopic\x12\x19.mq.v1.DeleteTopicRequest\x1a\x1a.mq.v1.DeleteTopicResponse\x12A\n" +
 	"\n" +
@@ -75,31 +79,39 @@ var file_mq_v1_broker_proto_goTypes = []any{
 	(*RemoveBrokerRequest)(nil),     // 6: mq.v1.RemoveBrokerRequest
 	(*DescribeLogsRequest)(nil),     // 7: mq.v1.DescribeLogsRequest
 	(*InitProducerRequest)(nil),     // 8: mq.v1.InitProducerRequest
-	(*CommitOffsetsRequest)(nil),    // 9: mq.v1.CommitOffsetsRequest
-	(*FetchOffsetsRequest)(nil),     // 10: mq.v1.FetchOffsetsRequest
-	(*ListGroupsRequest)(nil),       // 11: mq.v1.ListGroupsRequest
-	(*CreateTopicRequest)(nil),      // 12: mq.v1.CreateTopicRequest
-	(*DeleteTopicRequest)(nil),      // 13: mq.v1.DeleteTopicRequest
-	(*AlterTopicRequest)(nil),       // 14: mq.v1.AlterTopicRequest
-	(*AddPartitionsRequest)(nil),    // 15: mq.v1.AddPartitionsRequest
-	(*TrimTopicRequest)(nil),        // 16: mq.v1.TrimTopicRequest
-	(*MetadataResponse)(nil),        // 17: mq.v1.MetadataResponse
-	(*ProduceResponse)(nil),         // 18: mq.v1.ProduceResponse
-	(*FetchResponse)(nil),           // 19: mq.v1.FetchResponse
-	(*ListOffsetsResponse)(nil),     // 20: mq.v1.ListOffsetsResponse
-	(*EpochEndsResponse)(nil),       // 21: mq.v1.EpochEndsResponse
-	(*DescribeClusterResponse)(nil), // 22: mq.v1.DescribeClusterResponse
-	(*RemoveBrokerResponse)(nil),    // 23: mq.v1.RemoveBrokerResponse
-	(*DescribeLogsResponse)(nil),    // 24: mq.v1.DescribeLogsResponse
-	(*InitProducerResponse)(nil),    // 25: mq.v1.InitProducerResponse
-	(*CommitOffsetsResponse)(nil),   // 26: mq.v1.CommitOffsetsResponse
-	(*FetchOffsetsResponse)(nil),    // 27: mq.v1.FetchOffsetsResponse
-	(*ListGroupsResponse)(nil),      // 28: mq.v1.ListGroupsResponse
-	(*CreateTopicResponse)(nil),     // 29: mq.v1.CreateTopicResponse
-	(*DeleteTopicResponse)(nil),     // 30: mq.v1.DeleteTopicResponse
-	(*AlterTopicResponse)(nil),      // 31: mq.v1.AlterTopicResponse
-	(*AddPartitionsResponse)(nil),   // 32: mq.v1.AddPartitionsResponse
-	(*TrimTopicResponse)(nil),       // 33: mq.v1.TrimTopicResponse
+	(*GroupHeartbeatRequest)(nil),   // 9: mq.v1.GroupHeartbeatRequest
+	(*CommitOffsetsRequest)(nil),    // 10: mq.v1.CommitOffsetsRequest
+	(*FetchOffsetsRequest)(nil),     // 11: mq.v1.FetchOffsetsRequest
+	(*DeleteOffsetsRequest)(nil),    // 12: mq.v1.DeleteOffsetsRequest
+	(*ListGroupsRequest)(nil),       // 13: mq.v1.ListGroupsRequest
+	(*DescribeGroupRequest)(nil),    // 14: mq.v1.DescribeGroupRequest
+	(*DeleteGroupRequest)(nil),      // 15: mq.v1.DeleteGroupRequest
+	(*CreateTopicRequest)(nil),      // 16: mq.v1.CreateTopicRequest
+	(*DeleteTopicRequest)(nil),      // 17: mq.v1.DeleteTopicRequest
+	(*AlterTopicRequest)(nil),       // 18: mq.v1.AlterTopicRequest
+	(*AddPartitionsRequest)(nil),    // 19: mq.v1.AddPartitionsRequest
+	(*TrimTopicRequest)(nil),        // 20: mq.v1.TrimTopicRequest
+	(*MetadataResponse)(nil),        // 21: mq.v1.MetadataResponse
+	(*ProduceResponse)(nil),         // 22: mq.v1.ProduceResponse
+	(*FetchResponse)(nil),           // 23: mq.v1.FetchResponse
+	(*ListOffsetsResponse)(nil),     // 24: mq.v1.ListOffsetsResponse
+	(*EpochEndsResponse)(nil),       // 25: mq.v1.EpochEndsResponse
+	(*DescribeClusterResponse)(nil), // 26: mq.v1.DescribeClusterResponse
+	(*RemoveBrokerResponse)(nil),    // 27: mq.v1.RemoveBrokerResponse
+	(*DescribeLogsResponse)(nil),    // 28: mq.v1.DescribeLogsResponse
+	(*InitProducerResponse)(nil),    // 29: mq.v1.InitProducerResponse
+	(*GroupHeartbeatResponse)(nil),  // 30: mq.v1.GroupHeartbeatResponse
+	(*CommitOffsetsResponse)(nil),   // 31: mq.v1.CommitOffsetsResponse
+	(*FetchOffsetsResponse)(nil),    // 32: mq.v1.FetchOffsetsResponse
+	(*DeleteOffsetsResponse)(nil),   // 33: mq.v1.DeleteOffsetsResponse
+	(*ListGroupsResponse)(nil),      // 34: mq.v1.ListGroupsResponse
+	(*DescribeGroupResponse)(nil),   // 35: mq.v1.DescribeGroupResponse
+	(*DeleteGroupResponse)(nil),     // 36: mq.v1.DeleteGroupResponse
+	(*CreateTopicResponse)(nil),     // 37: mq.v1.CreateTopicResponse
+	(*DeleteTopicResponse)(nil),     // 38: mq.v1.DeleteTopicResponse
+	(*AlterTopicResponse)(nil),      // 39: mq.v1.AlterTopicResponse
+	(*AddPartitionsResponse)(nil),   // 40: mq.v1.AddPartitionsResponse
+	(*TrimTopicResponse)(nil),       // 41: mq.v1.TrimTopicResponse
 }
 var file_mq_v1_broker_proto_depIdxs = []int32{
 	0,  // 0: mq.v1.Broker.Metadata:input_type -> mq.v1.MetadataRequest
@@ -111,33 +123,41 @@ var file_mq_v1_broker_proto_depIdxs = []int32{
 	6,  // 6: mq.v1.Broker.RemoveBroker:input_type -> mq.v1.RemoveBrokerRequest
 	7,  // 7: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
 	8,  // 8: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
-	9,  // 9: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
-	10, // 10: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
-	11, // 11: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
-	12, // 12: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
-	13, // 13: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
-	14, // 14: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
-	15, // 15: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
-	16, // 16: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
-	17, // 17: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
-	18, // 18: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
-	19, // 19: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
-	20, // 20: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
-	21, // 21: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
-	22, // 22: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
-	23, // 23: mq.v1.Broker.RemoveBroker:output_type -> mq.v1.RemoveBrokerResponse
-	24, // 24: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
-	25, // 25: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
-	26, // 26: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
-	27, // 27: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
-	28, // 28: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
-	29, // 29: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
-	30, // 30: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
-	31, // 31: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
-	32, // 32: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
-	33, // 33: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
-	17, // [17:34] is the sub-list for method output_type
-	0,  // [0:17] is the sub-list for method input_type
+	9,  // 9: mq.v1.Broker.GroupHeartbeat:input_type -> mq.v1.GroupHeartbeatRequest
+	10, // 10: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
+	11, // 11: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
+	12, // 12: mq.v1.Broker.DeleteOffsets:input_type -> mq.v1.DeleteOffsetsRequest
+	13, // 13: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
+	14, // 14: mq.v1.Broker.DescribeGroup:input_type -> mq.v1.DescribeGroupRequest
+	15, // 15: mq.v1.Broker.DeleteGroup:input_type -> mq.v1.DeleteGroupRequest
+	16, // 16: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
+	17, // 17: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
+	18, // 18: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
+	19, // 19: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
+	20, // 20: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
+	21, // 21: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
+	22, // 22: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
+	23, // 23: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
+	24, // 24: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
+	25, // 25: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
+	26, // 26: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
+	27, // 27: mq.v1.Broker.RemoveBroker:output_type -> mq.v1.RemoveBrokerResponse
+	28, // 28: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
+	29, // 29: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
+	30, // 30: mq.v1.Broker.GroupHeartbeat:output_type -> mq.v1.GroupHeartbeatResponse
+	31, // 31: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
+	32, // 32: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
+	33, // 33: mq.v1.Broker.DeleteOffsets:output_type -> mq.v1.DeleteOffsetsResponse
+	34, // 34: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
+	35, // 35: mq.v1.Broker.DescribeGroup:output_type -> mq.v1.DescribeGroupResponse
+	36, // 36: mq.v1.Broker.DeleteGroup:output_type -> mq.v1.DeleteGroupResponse
+	37, // 37: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
+	38, // 38: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
+	39, // 39: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
+	40, // 40: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
+	41, // 41: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
+	21, // [21:42] is the sub-list for method output_type
+	0,  // [0:21] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

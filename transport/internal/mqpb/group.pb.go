@@ -9,6 +9,7 @@ package mqpb
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -28,8 +29,10 @@ type CommitOffsetsRequest struct {
 	// Empty for a consumer with fixed partitions.
 	MemberId string `protobuf:"bytes,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
 	// Absent for a consumer with fixed partitions.
-	MemberEpoch   *int32          `protobuf:"varint,3,opt,name=member_epoch,json=memberEpoch,proto3,oneof" json:"member_epoch,omitempty"`
-	Offsets       []*OffsetCommit `protobuf:"bytes,4,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	MemberEpoch *int32          `protobuf:"varint,3,opt,name=member_epoch,json=memberEpoch,proto3,oneof" json:"member_epoch,omitempty"`
+	Offsets     []*OffsetCommit `protobuf:"bytes,4,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	// Store offsets without being a member although there are members.
+	Force         bool `protobuf:"varint,5,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -90,6 +93,13 @@ func (x *CommitOffsetsRequest) GetOffsets() []*OffsetCommit {
 		return x.Offsets
 	}
 	return nil
+}
+
+func (x *CommitOffsetsRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 // OffsetCommit is the next offset that the group will read in a partition.
@@ -500,7 +510,747 @@ func (x *CommittedOffset) GetError() *Error {
 	return nil
 }
 
-// ListGroupsRequest asks for all groups with stored offsets.
+// DeleteOffsetsRequest forgets offsets of a group.
+type DeleteOffsetsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Partitions    []*TopicPartition      `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOffsetsRequest) Reset() {
+	*x = DeleteOffsetsRequest{}
+	mi := &file_mq_v1_group_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOffsetsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOffsetsRequest) ProtoMessage() {}
+
+func (x *DeleteOffsetsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOffsetsRequest.ProtoReflect.Descriptor instead.
+func (*DeleteOffsetsRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DeleteOffsetsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DeleteOffsetsRequest) GetPartitions() []*TopicPartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// DeleteOffsetsResponse has a result for each partition, in order.
+type DeleteOffsetsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*CommitResult        `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOffsetsResponse) Reset() {
+	*x = DeleteOffsetsResponse{}
+	mi := &file_mq_v1_group_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOffsetsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOffsetsResponse) ProtoMessage() {}
+
+func (x *DeleteOffsetsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOffsetsResponse.ProtoReflect.Descriptor instead.
+func (*DeleteOffsetsResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeleteOffsetsResponse) GetResults() []*CommitResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// PartitionsOfTopic are partitions of one topic.
+type PartitionsOfTopic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// As in TopicPartition.
+	TopicId       []byte  `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partitions    []int32 `protobuf:"varint,3,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionsOfTopic) Reset() {
+	*x = PartitionsOfTopic{}
+	mi := &file_mq_v1_group_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionsOfTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionsOfTopic) ProtoMessage() {}
+
+func (x *PartitionsOfTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionsOfTopic.ProtoReflect.Descriptor instead.
+func (*PartitionsOfTopic) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PartitionsOfTopic) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionsOfTopic) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *PartitionsOfTopic) GetPartitions() []int32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// GroupSubscription is what a member of a group wants.
+type GroupSubscription struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Topics []string               `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
+	// RE2, of whole topic names; beside topics.
+	Pattern string `protobuf:"bytes,2,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	// "uniform" or "range"; empty: uniform. The one that most members ask for is
+	// used.
+	Assignor string `protobuf:"bytes,3,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	// After how long without a heartbeat the member is taken for dead; 0: the
+	// broker's default.
+	SessionTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=session_timeout,json=sessionTimeout,proto3" json:"session_timeout,omitempty"`
+	// How long the member may take to give up partitions; 0: the broker's default.
+	RebalanceTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=rebalance_timeout,json=rebalanceTimeout,proto3" json:"rebalance_timeout,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GroupSubscription) Reset() {
+	*x = GroupSubscription{}
+	mi := &file_mq_v1_group_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSubscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSubscription) ProtoMessage() {}
+
+func (x *GroupSubscription) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSubscription.ProtoReflect.Descriptor instead.
+func (*GroupSubscription) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GroupSubscription) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *GroupSubscription) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *GroupSubscription) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *GroupSubscription) GetSessionTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.SessionTimeout
+	}
+	return nil
+}
+
+func (x *GroupSubscription) GetRebalanceTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RebalanceTimeout
+	}
+	return nil
+}
+
+// GroupHeartbeatRequest is a sign of life of a member of a group. It says
+// everything about the member each time.
+type GroupHeartbeatRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Chosen by the client, new with every consumer.
+	MemberId string `protobuf:"bytes,2,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	// That of the last answer. 0 joins, -1 leaves, -2 leaves but will be back
+	// with the same instance id.
+	MemberEpoch int32  `protobuf:"varint,3,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	InstanceId  string `protobuf:"bytes,4,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	// For humans.
+	ClientId     string             `protobuf:"bytes,5,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Subscription *GroupSubscription `protobuf:"bytes,6,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// All that the member still reads.
+	Owned []*PartitionsOfTopic `protobuf:"bytes,7,rep,name=owned,proto3" json:"owned,omitempty"`
+	// How long the answer may wait for news.
+	MaxWait       *durationpb.Duration `protobuf:"bytes,8,opt,name=max_wait,json=maxWait,proto3" json:"max_wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupHeartbeatRequest) Reset() {
+	*x = GroupHeartbeatRequest{}
+	mi := &file_mq_v1_group_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupHeartbeatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupHeartbeatRequest) ProtoMessage() {}
+
+func (x *GroupHeartbeatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupHeartbeatRequest.ProtoReflect.Descriptor instead.
+func (*GroupHeartbeatRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *GroupHeartbeatRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GroupHeartbeatRequest) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *GroupHeartbeatRequest) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *GroupHeartbeatRequest) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GroupHeartbeatRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *GroupHeartbeatRequest) GetSubscription() *GroupSubscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *GroupHeartbeatRequest) GetOwned() []*PartitionsOfTopic {
+	if x != nil {
+		return x.Owned
+	}
+	return nil
+}
+
+func (x *GroupHeartbeatRequest) GetMaxWait() *durationpb.Duration {
+	if x != nil {
+		return x.MaxWait
+	}
+	return nil
+}
+
+// GroupHeartbeatResponse is what a member may own. It gives up the rest, says so
+// in its next heartbeat, and may then get more.
+type GroupHeartbeatResponse struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	MemberEpoch int32                  `protobuf:"varint,1,opt,name=member_epoch,json=memberEpoch,proto3" json:"member_epoch,omitempty"`
+	// Until the next heartbeat, at most.
+	Interval      *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	Assignment    []*PartitionsOfTopic `protobuf:"bytes,3,rep,name=assignment,proto3" json:"assignment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupHeartbeatResponse) Reset() {
+	*x = GroupHeartbeatResponse{}
+	mi := &file_mq_v1_group_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupHeartbeatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupHeartbeatResponse) ProtoMessage() {}
+
+func (x *GroupHeartbeatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupHeartbeatResponse.ProtoReflect.Descriptor instead.
+func (*GroupHeartbeatResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GroupHeartbeatResponse) GetMemberEpoch() int32 {
+	if x != nil {
+		return x.MemberEpoch
+	}
+	return 0
+}
+
+func (x *GroupHeartbeatResponse) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *GroupHeartbeatResponse) GetAssignment() []*PartitionsOfTopic {
+	if x != nil {
+		return x.Assignment
+	}
+	return nil
+}
+
+// DescribeGroupRequest asks for one group.
+type DescribeGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeGroupRequest) Reset() {
+	*x = DescribeGroupRequest{}
+	mi := &file_mq_v1_group_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeGroupRequest) ProtoMessage() {}
+
+func (x *DescribeGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeGroupRequest.ProtoReflect.Descriptor instead.
+func (*DescribeGroupRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DescribeGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// DescribeGroupResponse is a group with its members.
+type DescribeGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// "empty", "reconciling" or "stable".
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Broker id.
+	Coordinator int32 `protobuf:"varint,3,opt,name=coordinator,proto3" json:"coordinator,omitempty"`
+	// Grows with every change of members, subscriptions and partitions.
+	Epoch int32 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The epoch that the targets are of.
+	AssignmentEpoch int32          `protobuf:"varint,5,opt,name=assignment_epoch,json=assignmentEpoch,proto3" json:"assignment_epoch,omitempty"`
+	Assignor        string         `protobuf:"bytes,6,opt,name=assignor,proto3" json:"assignor,omitempty"`
+	Members         []*GroupMember `protobuf:"bytes,7,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *DescribeGroupResponse) Reset() {
+	*x = DescribeGroupResponse{}
+	mi := &file_mq_v1_group_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeGroupResponse) ProtoMessage() {}
+
+func (x *DescribeGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeGroupResponse.ProtoReflect.Descriptor instead.
+func (*DescribeGroupResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DescribeGroupResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DescribeGroupResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DescribeGroupResponse) GetCoordinator() int32 {
+	if x != nil {
+		return x.Coordinator
+	}
+	return 0
+}
+
+func (x *DescribeGroupResponse) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *DescribeGroupResponse) GetAssignmentEpoch() int32 {
+	if x != nil {
+		return x.AssignmentEpoch
+	}
+	return 0
+}
+
+func (x *DescribeGroupResponse) GetAssignor() string {
+	if x != nil {
+		return x.Assignor
+	}
+	return ""
+}
+
+func (x *DescribeGroupResponse) GetMembers() []*GroupMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// GroupMember is a member of a group.
+type GroupMember struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	MemberId     string                 `protobuf:"bytes,1,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	InstanceId   string                 `protobuf:"bytes,2,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
+	ClientId     string                 `protobuf:"bytes,3,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Epoch        int32                  `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Subscription *GroupSubscription     `protobuf:"bytes,5,opt,name=subscription,proto3" json:"subscription,omitempty"`
+	// What it may own now, what it will, and what it has yet to give up.
+	Assigned      []*PartitionsOfTopic `protobuf:"bytes,6,rep,name=assigned,proto3" json:"assigned,omitempty"`
+	Target        []*PartitionsOfTopic `protobuf:"bytes,7,rep,name=target,proto3" json:"target,omitempty"`
+	Revoking      []*PartitionsOfTopic `protobuf:"bytes,8,rep,name=revoking,proto3" json:"revoking,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupMember) Reset() {
+	*x = GroupMember{}
+	mi := &file_mq_v1_group_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupMember) ProtoMessage() {}
+
+func (x *GroupMember) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupMember.ProtoReflect.Descriptor instead.
+func (*GroupMember) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GroupMember) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetInstanceId() string {
+	if x != nil {
+		return x.InstanceId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *GroupMember) GetEpoch() int32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *GroupMember) GetSubscription() *GroupSubscription {
+	if x != nil {
+		return x.Subscription
+	}
+	return nil
+}
+
+func (x *GroupMember) GetAssigned() []*PartitionsOfTopic {
+	if x != nil {
+		return x.Assigned
+	}
+	return nil
+}
+
+func (x *GroupMember) GetTarget() []*PartitionsOfTopic {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *GroupMember) GetRevoking() []*PartitionsOfTopic {
+	if x != nil {
+		return x.Revoking
+	}
+	return nil
+}
+
+// DeleteGroupRequest deletes a group without members.
+type DeleteGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupRequest) Reset() {
+	*x = DeleteGroupRequest{}
+	mi := &file_mq_v1_group_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupRequest) ProtoMessage() {}
+
+func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DeleteGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+// DeleteGroupResponse is empty.
+type DeleteGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupResponse) Reset() {
+	*x = DeleteGroupResponse{}
+	mi := &file_mq_v1_group_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupResponse) ProtoMessage() {}
+
+func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_group_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
+func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{18}
+}
+
+// ListGroupsRequest asks for all groups.
 type ListGroupsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -509,7 +1259,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_mq_v1_group_proto_msgTypes[8]
+	mi := &file_mq_v1_group_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +1271,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_group_proto_msgTypes[8]
+	mi := &file_mq_v1_group_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +1284,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_group_proto_rawDescGZIP(), []int{8}
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{19}
 }
 
 // ListGroupsResponse lists groups by name.
@@ -547,7 +1297,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_mq_v1_group_proto_msgTypes[9]
+	mi := &file_mq_v1_group_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1309,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_group_proto_msgTypes[9]
+	mi := &file_mq_v1_group_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1322,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_group_proto_rawDescGZIP(), []int{9}
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupInfo {
@@ -584,15 +1334,18 @@ func (x *ListGroupsResponse) GetGroups() []*GroupInfo {
 
 // GroupInfo is a group.
 type GroupInfo struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// As in DescribeGroupResponse.
+	State         string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Members       int32  `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupInfo) Reset() {
 	*x = GroupInfo{}
-	mi := &file_mq_v1_group_proto_msgTypes[10]
+	mi := &file_mq_v1_group_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +1357,7 @@ func (x *GroupInfo) String() string {
 func (*GroupInfo) ProtoMessage() {}
 
 func (x *GroupInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_group_proto_msgTypes[10]
+	mi := &file_mq_v1_group_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +1370,7 @@ func (x *GroupInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfo.ProtoReflect.Descriptor instead.
 func (*GroupInfo) Descriptor() ([]byte, []int) {
-	return file_mq_v1_group_proto_rawDescGZIP(), []int{10}
+	return file_mq_v1_group_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GroupInfo) GetGroup() string {
@@ -627,16 +1380,31 @@ func (x *GroupInfo) GetGroup() string {
 	return ""
 }
 
+func (x *GroupInfo) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GroupInfo) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
 var File_mq_v1_group_proto protoreflect.FileDescriptor
 
 const file_mq_v1_group_proto_rawDesc = "" +
 	"\n" +
-	"\x11mq/v1/group.proto\x12\x05mq.v1\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\"\xb1\x01\n" +
+	"\x11mq/v1/group.proto\x12\x05mq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\"\xc7\x01\n" +
 	"\x14CommitOffsetsRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12&\n" +
 	"\fmember_epoch\x18\x03 \x01(\x05H\x00R\vmemberEpoch\x88\x01\x01\x12-\n" +
-	"\aoffsets\x18\x04 \x03(\v2\x13.mq.v1.OffsetCommitR\aoffsetsB\x0f\n" +
+	"\aoffsets\x18\x04 \x03(\v2\x13.mq.v1.OffsetCommitR\aoffsets\x12\x14\n" +
+	"\x05force\x18\x05 \x01(\bR\x05forceB\x0f\n" +
 	"\r_member_epoch\"\xbb\x01\n" +
 	"\fOffsetCommit\x12>\n" +
 	"\x0ftopic_partition\x18\x01 \x01(\v2\x15.mq.v1.TopicPartitionR\x0etopicPartition\x12\x16\n" +
@@ -666,12 +1434,72 @@ const file_mq_v1_group_proto_rawDesc = "" +
 	"\bmetadata\x18\x05 \x01(\tR\bmetadata\x12\x1f\n" +
 	"\vcommit_time\x18\x06 \x01(\x03R\n" +
 	"commitTime\x12\"\n" +
-	"\x05error\x18\a \x01(\v2\f.mq.v1.ErrorR\x05error\"\x13\n" +
+	"\x05error\x18\a \x01(\v2\f.mq.v1.ErrorR\x05error\"c\n" +
+	"\x14DeleteOffsetsRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x125\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\v2\x15.mq.v1.TopicPartitionR\n" +
+	"partitions\"F\n" +
+	"\x15DeleteOffsetsResponse\x12-\n" +
+	"\aresults\x18\x01 \x03(\v2\x13.mq.v1.CommitResultR\aresults\"d\n" +
+	"\x11PartitionsOfTopic\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
+	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x03(\x05R\n" +
+	"partitions\"\xed\x01\n" +
+	"\x11GroupSubscription\x12\x16\n" +
+	"\x06topics\x18\x01 \x03(\tR\x06topics\x12\x18\n" +
+	"\apattern\x18\x02 \x01(\tR\apattern\x12\x1a\n" +
+	"\bassignor\x18\x03 \x01(\tR\bassignor\x12B\n" +
+	"\x0fsession_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x0esessionTimeout\x12F\n" +
+	"\x11rebalance_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x10rebalanceTimeout\"\xcf\x02\n" +
+	"\x15GroupHeartbeatRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1b\n" +
+	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12!\n" +
+	"\fmember_epoch\x18\x03 \x01(\x05R\vmemberEpoch\x12\x1f\n" +
+	"\vinstance_id\x18\x04 \x01(\tR\n" +
+	"instanceId\x12\x1b\n" +
+	"\tclient_id\x18\x05 \x01(\tR\bclientId\x12<\n" +
+	"\fsubscription\x18\x06 \x01(\v2\x18.mq.v1.GroupSubscriptionR\fsubscription\x12.\n" +
+	"\x05owned\x18\a \x03(\v2\x18.mq.v1.PartitionsOfTopicR\x05owned\x124\n" +
+	"\bmax_wait\x18\b \x01(\v2\x19.google.protobuf.DurationR\amaxWait\"\xac\x01\n" +
+	"\x16GroupHeartbeatResponse\x12!\n" +
+	"\fmember_epoch\x18\x01 \x01(\x05R\vmemberEpoch\x125\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x128\n" +
+	"\n" +
+	"assignment\x18\x03 \x03(\v2\x18.mq.v1.PartitionsOfTopicR\n" +
+	"assignment\",\n" +
+	"\x14DescribeGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\xf0\x01\n" +
+	"\x15DescribeGroupResponse\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12 \n" +
+	"\vcoordinator\x18\x03 \x01(\x05R\vcoordinator\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x05R\x05epoch\x12)\n" +
+	"\x10assignment_epoch\x18\x05 \x01(\x05R\x0fassignmentEpoch\x12\x1a\n" +
+	"\bassignor\x18\x06 \x01(\tR\bassignor\x12,\n" +
+	"\amembers\x18\a \x03(\v2\x12.mq.v1.GroupMemberR\amembers\"\xda\x02\n" +
+	"\vGroupMember\x12\x1b\n" +
+	"\tmember_id\x18\x01 \x01(\tR\bmemberId\x12\x1f\n" +
+	"\vinstance_id\x18\x02 \x01(\tR\n" +
+	"instanceId\x12\x1b\n" +
+	"\tclient_id\x18\x03 \x01(\tR\bclientId\x12\x14\n" +
+	"\x05epoch\x18\x04 \x01(\x05R\x05epoch\x12<\n" +
+	"\fsubscription\x18\x05 \x01(\v2\x18.mq.v1.GroupSubscriptionR\fsubscription\x124\n" +
+	"\bassigned\x18\x06 \x03(\v2\x18.mq.v1.PartitionsOfTopicR\bassigned\x120\n" +
+	"\x06target\x18\a \x03(\v2\x18.mq.v1.PartitionsOfTopicR\x06target\x124\n" +
+	"\brevoking\x18\b \x03(\v2\x18.mq.v1.PartitionsOfTopicR\brevoking\"*\n" +
+	"\x12DeleteGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\x15\n" +
+	"\x13DeleteGroupResponse\"\x13\n" +
 	"\x11ListGroupsRequest\">\n" +
 	"\x12ListGroupsResponse\x12(\n" +
-	"\x06groups\x18\x01 \x03(\v2\x10.mq.v1.GroupInfoR\x06groups\"!\n" +
+	"\x06groups\x18\x01 \x03(\v2\x10.mq.v1.GroupInfoR\x06groups\"Q\n" +
 	"\tGroupInfo\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05groupB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\x05R\amembersB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
 
 var (
 	file_mq_v1_group_proto_rawDescOnce sync.Once
@@ -685,39 +1513,65 @@ func file_mq_v1_group_proto_rawDescGZIP() []byte {
 	return file_mq_v1_group_proto_rawDescData
 }
 
-var file_mq_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_mq_v1_group_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_mq_v1_group_proto_goTypes = []any{
-	(*CommitOffsetsRequest)(nil),  // 0: mq.v1.CommitOffsetsRequest
-	(*OffsetCommit)(nil),          // 1: mq.v1.OffsetCommit
-	(*CommitOffsetsResponse)(nil), // 2: mq.v1.CommitOffsetsResponse
-	(*CommitResult)(nil),          // 3: mq.v1.CommitResult
-	(*FetchOffsetsRequest)(nil),   // 4: mq.v1.FetchOffsetsRequest
-	(*TopicPartitions)(nil),       // 5: mq.v1.TopicPartitions
-	(*FetchOffsetsResponse)(nil),  // 6: mq.v1.FetchOffsetsResponse
-	(*CommittedOffset)(nil),       // 7: mq.v1.CommittedOffset
-	(*ListGroupsRequest)(nil),     // 8: mq.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),    // 9: mq.v1.ListGroupsResponse
-	(*GroupInfo)(nil),             // 10: mq.v1.GroupInfo
-	(*TopicPartition)(nil),        // 11: mq.v1.TopicPartition
-	(*Error)(nil),                 // 12: mq.v1.Error
+	(*CommitOffsetsRequest)(nil),   // 0: mq.v1.CommitOffsetsRequest
+	(*OffsetCommit)(nil),           // 1: mq.v1.OffsetCommit
+	(*CommitOffsetsResponse)(nil),  // 2: mq.v1.CommitOffsetsResponse
+	(*CommitResult)(nil),           // 3: mq.v1.CommitResult
+	(*FetchOffsetsRequest)(nil),    // 4: mq.v1.FetchOffsetsRequest
+	(*TopicPartitions)(nil),        // 5: mq.v1.TopicPartitions
+	(*FetchOffsetsResponse)(nil),   // 6: mq.v1.FetchOffsetsResponse
+	(*CommittedOffset)(nil),        // 7: mq.v1.CommittedOffset
+	(*DeleteOffsetsRequest)(nil),   // 8: mq.v1.DeleteOffsetsRequest
+	(*DeleteOffsetsResponse)(nil),  // 9: mq.v1.DeleteOffsetsResponse
+	(*PartitionsOfTopic)(nil),      // 10: mq.v1.PartitionsOfTopic
+	(*GroupSubscription)(nil),      // 11: mq.v1.GroupSubscription
+	(*GroupHeartbeatRequest)(nil),  // 12: mq.v1.GroupHeartbeatRequest
+	(*GroupHeartbeatResponse)(nil), // 13: mq.v1.GroupHeartbeatResponse
+	(*DescribeGroupRequest)(nil),   // 14: mq.v1.DescribeGroupRequest
+	(*DescribeGroupResponse)(nil),  // 15: mq.v1.DescribeGroupResponse
+	(*GroupMember)(nil),            // 16: mq.v1.GroupMember
+	(*DeleteGroupRequest)(nil),     // 17: mq.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),    // 18: mq.v1.DeleteGroupResponse
+	(*ListGroupsRequest)(nil),      // 19: mq.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),     // 20: mq.v1.ListGroupsResponse
+	(*GroupInfo)(nil),              // 21: mq.v1.GroupInfo
+	(*TopicPartition)(nil),         // 22: mq.v1.TopicPartition
+	(*Error)(nil),                  // 23: mq.v1.Error
+	(*durationpb.Duration)(nil),    // 24: google.protobuf.Duration
 }
 var file_mq_v1_group_proto_depIdxs = []int32{
 	1,  // 0: mq.v1.CommitOffsetsRequest.offsets:type_name -> mq.v1.OffsetCommit
-	11, // 1: mq.v1.OffsetCommit.topic_partition:type_name -> mq.v1.TopicPartition
+	22, // 1: mq.v1.OffsetCommit.topic_partition:type_name -> mq.v1.TopicPartition
 	3,  // 2: mq.v1.CommitOffsetsResponse.results:type_name -> mq.v1.CommitResult
-	11, // 3: mq.v1.CommitResult.topic_partition:type_name -> mq.v1.TopicPartition
-	12, // 4: mq.v1.CommitResult.error:type_name -> mq.v1.Error
+	22, // 3: mq.v1.CommitResult.topic_partition:type_name -> mq.v1.TopicPartition
+	23, // 4: mq.v1.CommitResult.error:type_name -> mq.v1.Error
 	5,  // 5: mq.v1.FetchOffsetsRequest.partitions:type_name -> mq.v1.TopicPartitions
-	11, // 6: mq.v1.TopicPartitions.list:type_name -> mq.v1.TopicPartition
+	22, // 6: mq.v1.TopicPartitions.list:type_name -> mq.v1.TopicPartition
 	7,  // 7: mq.v1.FetchOffsetsResponse.offsets:type_name -> mq.v1.CommittedOffset
-	11, // 8: mq.v1.CommittedOffset.topic_partition:type_name -> mq.v1.TopicPartition
-	12, // 9: mq.v1.CommittedOffset.error:type_name -> mq.v1.Error
-	10, // 10: mq.v1.ListGroupsResponse.groups:type_name -> mq.v1.GroupInfo
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	22, // 8: mq.v1.CommittedOffset.topic_partition:type_name -> mq.v1.TopicPartition
+	23, // 9: mq.v1.CommittedOffset.error:type_name -> mq.v1.Error
+	22, // 10: mq.v1.DeleteOffsetsRequest.partitions:type_name -> mq.v1.TopicPartition
+	3,  // 11: mq.v1.DeleteOffsetsResponse.results:type_name -> mq.v1.CommitResult
+	24, // 12: mq.v1.GroupSubscription.session_timeout:type_name -> google.protobuf.Duration
+	24, // 13: mq.v1.GroupSubscription.rebalance_timeout:type_name -> google.protobuf.Duration
+	11, // 14: mq.v1.GroupHeartbeatRequest.subscription:type_name -> mq.v1.GroupSubscription
+	10, // 15: mq.v1.GroupHeartbeatRequest.owned:type_name -> mq.v1.PartitionsOfTopic
+	24, // 16: mq.v1.GroupHeartbeatRequest.max_wait:type_name -> google.protobuf.Duration
+	24, // 17: mq.v1.GroupHeartbeatResponse.interval:type_name -> google.protobuf.Duration
+	10, // 18: mq.v1.GroupHeartbeatResponse.assignment:type_name -> mq.v1.PartitionsOfTopic
+	16, // 19: mq.v1.DescribeGroupResponse.members:type_name -> mq.v1.GroupMember
+	11, // 20: mq.v1.GroupMember.subscription:type_name -> mq.v1.GroupSubscription
+	10, // 21: mq.v1.GroupMember.assigned:type_name -> mq.v1.PartitionsOfTopic
+	10, // 22: mq.v1.GroupMember.target:type_name -> mq.v1.PartitionsOfTopic
+	10, // 23: mq.v1.GroupMember.revoking:type_name -> mq.v1.PartitionsOfTopic
+	21, // 24: mq.v1.ListGroupsResponse.groups:type_name -> mq.v1.GroupInfo
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_mq_v1_group_proto_init() }
@@ -735,7 +1589,7 @@ func file_mq_v1_group_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_group_proto_rawDesc), len(file_mq_v1_group_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -5,16 +5,14 @@ import (
 	"github.com/raftmq/mq/transport/internal/mqpb"
 )
 
-// noMember is the member epoch of a consumer with fixed partitions.
-const noMember = -1
-
 // CommitOffsets converts what CommitOffsets moves.
 var CommitOffsets = Codec[api.CommitOffsetsRequest, api.CommitOffsetsResponse, mqpb.CommitOffsetsRequest, mqpb.CommitOffsetsResponse]{
 	encodeRequest: func(q *api.CommitOffsetsRequest) *mqpb.CommitOffsetsRequest {
 		return &mqpb.CommitOffsetsRequest{
 			Group:       q.Group,
 			MemberId:    q.MemberID,
-			MemberEpoch: present(&q.MemberEpoch, noMember),
+			MemberEpoch: present(&q.MemberEpoch, api.NoMemberEpoch),
+			Force:       q.Force,
 			Offsets:     encodeList(q.Offsets, encodeOffsetCommit),
 		}
 	},
@@ -22,7 +20,8 @@ var CommitOffsets = Codec[api.CommitOffsetsRequest, api.CommitOffsetsResponse, m
 		return &api.CommitOffsetsRequest{
 			Group:       m.GetGroup(),
 			MemberID:    m.GetMemberId(),
-			MemberEpoch: valueOr(m.MemberEpoch, noMember),
+			MemberEpoch: valueOr(m.MemberEpoch, api.NoMemberEpoch),
+			Force:       m.GetForce(),
 			Offsets:     decodeList(m.GetOffsets(), k.offsetCommit),
 		}
 	},
@@ -58,18 +57,34 @@ var FetchOffsets = Codec[api.FetchOffsetsRequest, api.FetchOffsetsResponse, mqpb
 	},
 }
 
+// DeleteOffsets converts what DeleteOffsets moves.
+var DeleteOffsets = Codec[api.DeleteOffsetsRequest, api.DeleteOffsetsResponse, mqpb.DeleteOffsetsRequest, mqpb.DeleteOffsetsResponse]{
+	encodeRequest: func(q *api.DeleteOffsetsRequest) *mqpb.DeleteOffsetsRequest {
+		return &mqpb.DeleteOffsetsRequest{Group: q.Group, Partitions: encodeList(q.Partitions, encodeTopicPartition)}
+	},
+	decodeRequest: func(k *checker, m *mqpb.DeleteOffsetsRequest) *api.DeleteOffsetsRequest {
+		return &api.DeleteOffsetsRequest{Group: m.GetGroup(), Partitions: decodeList(m.GetPartitions(), k.topicPartition)}
+	},
+	encodeAnswer: func(a *api.DeleteOffsetsResponse) *mqpb.DeleteOffsetsResponse {
+		return &mqpb.DeleteOffsetsResponse{Results: encodeList(a.Results, encodeCommitResult)}
+	},
+	decodeAnswer: func(k *checker, m *mqpb.DeleteOffsetsResponse) *api.DeleteOffsetsResponse {
+		return &api.DeleteOffsetsResponse{Results: decodeList(m.GetResults(), k.commitResult)}
+	},
+}
+
 // ListGroups converts what ListGroups moves.
 var ListGroups = Codec[api.ListGroupsRequest, api.ListGroupsResponse, mqpb.ListGroupsRequest, mqpb.ListGroupsResponse]{
 	encodeRequest: func(*api.ListGroupsRequest) *mqpb.ListGroupsRequest { return &mqpb.ListGroupsRequest{} },
 	decodeRequest: func(*checker, *mqpb.ListGroupsRequest) *api.ListGroupsRequest { return &api.ListGroupsRequest{} },
 	encodeAnswer: func(a *api.ListGroupsResponse) *mqpb.ListGroupsResponse {
 		return &mqpb.ListGroupsResponse{Groups: encodeList(a.Groups, func(g *api.GroupInfo) *mqpb.GroupInfo {
-			return &mqpb.GroupInfo{Group: g.Group}
+			return &mqpb.GroupInfo{Group: g.Group, State: string(g.State), Members: g.Members}
 		})}
 	},
 	decodeAnswer: func(_ *checker, m *mqpb.ListGroupsResponse) *api.ListGroupsResponse {
 		return &api.ListGroupsResponse{Groups: decodeList(m.GetGroups(), func(m *mqpb.GroupInfo) api.GroupInfo {
-			return api.GroupInfo{Group: m.GetGroup()}
+			return api.GroupInfo{Group: m.GetGroup(), State: api.GroupState(m.GetState()), Members: m.GetMembers()}
 		})}
 	},
 }
