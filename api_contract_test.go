@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cluster/network"
 )
@@ -28,6 +30,7 @@ var (
 	_ func(*mq.Broker) bool                                                  = (*mq.Broker).Durable
 	_ func(*mq.Broker) mq.BrokerStats                                        = (*mq.Broker).Stats
 	_ func(*mq.Broker) http.Handler                                          = (*mq.Broker).MetricsHandler
+	_ func(*mq.Broker) prometheus.Gatherer                                   = (*mq.Broker).MetricsGatherer
 	_ func(*mq.Broker, context.Context) error                                = (*mq.Broker).Shutdown
 	_ func(*mq.Broker) error                                                 = (*mq.Broker).Close
 	_ func(*mq.Broker) <-chan struct{}                                       = (*mq.Broker).Done
@@ -154,6 +157,8 @@ var contract = []any{
 	mq.PartitionError{TopicPartition: mq.TopicPartition{Topic: "t"}, Offset: 1, Next: 1, Err: mq.ErrClosed},
 	mq.PanicError{Value: 1, Stack: []byte{1}},
 	mq.BrokerStats{
+		Brokers: 1, Topics: []mq.TopicStats{{Name: "t", Partitions: 1}}, Leaderless: 1, UnderReplicated: 1, ProposalsDropped: 1,
+		SnapshotsSent: 1, SnapshotsReceived: 1, ProduceFailures: []mq.ProduceFailures{{Topic: "t", Reason: "r", Batches: 1}},
 		Partitions: []mq.PartitionStats{{}}, Connections: 1, RequestsInFlight: 1, InFlightBytes: 1, HeldBytes: 1, RaftLogBytes: 1,
 		StorageBytes: 1, StorageFsyncs: 1, StorageFsyncTime: 1, StorageL0Files: 1, DiskFreeBytes: 1, LeaderChanges: 1, RaftSnapshots: 1,
 		ProduceRefused: 1, Fenced: mq.ErrBusy,

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/raftmq/mq/cluster"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/route"
@@ -71,13 +73,16 @@ func openBroker(ctx context.Context, cfg BrokerConfig, machine *testhook.Machine
 	if b.listener, err = b.listen(ctx); err != nil {
 		return nil, err
 	}
-	if b.node, err = cluster.Open(ctx, onMachine(cfg.cluster(b.advertised()), machine)); err != nil {
+	b.metrics = newMetrics()
+	node := onMachine(cfg.cluster(b.advertised()), machine)
+	node.Observe = b.metrics.observer()
+	if b.node, err = cluster.Open(ctx, node); err != nil {
 		return nil, err
 	}
 	if !b.Durable() {
 		cfg.Logger.Warn("broker keeps everything in memory: records are lost when it closes")
 	}
-	b.metrics = newMetrics(b)
+	b.metrics.watch(b)
 	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Dial: b.dial, Logger: cfg.Logger})
 	if b.listener != nil {
 		if b.server, err = transport.Serve(b.node, transport.ServerConfig{
@@ -141,8 +146,12 @@ func (b *Broker) Durable() bool { return b.cfg.DataDir != "" }
 
 // MetricsHandler serves the broker's metrics in the Prometheus text format. The
 // caller mounts it. Metrics are in a registry of their own: several brokers in
-// one process do not clash.
+// one process do not clash. A program with a registry of its own puts both
+// together: prometheus.Gatherers{its own, b.MetricsGatherer()}.
 func (b *Broker) MetricsHandler() http.Handler { return b.metrics.handler() }
+
+// MetricsGatherer is what MetricsHandler serves.
+func (b *Broker) MetricsGatherer() prometheus.Gatherer { return b.metrics.registry }
 
 // Shutdown lets requests under way finish, answers no new ones, makes everything
 // durable and closes the broker. When ctx ends first it closes at once what is

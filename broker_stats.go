@@ -4,24 +4,50 @@ import "time"
 
 // BrokerStats is a snapshot of a broker. Counters run since it was opened.
 type BrokerStats struct {
-	Partitions []PartitionStats // by topic, then partition
+	// Of the cluster, as far as this broker knows.
+	Brokers int
+	Topics  []TopicStats // by name
 
-	Connections      int   // open gRPC connections
-	RequestsInFlight int   // gRPC requests not answered yet
-	InFlightBytes    int64 // on their way to the raft log
-	HeldBytes        int64 // record bytes at rest
-	RaftLogBytes     int64 // raft log that restarting would read again
-	StorageBytes     int64 // disk (or memory) used by the store
-	StorageFsyncs    int64 // of the store; the raft log's come on top
-	StorageFsyncTime time.Duration
-	StorageL0Files   int64 // of the store, not sorted into levels yet
-	DiskFreeBytes    int64 // free on the disk of DataDir, -1 when unknown
-	LeaderChanges    int64 // partitions that lost their leader
-	RaftSnapshots    int64 // times a raft log was cut
-	ProduceRefused   int64 // batches refused
+	// Of this broker.
+	Partitions      []PartitionStats // by topic, then partition
+	Leaderless      int              // of Partitions: none is known to lead them
+	UnderReplicated int              // of Partitions it leads: fewer replicas that vote can be reached than should
+
+	Connections       int   // open gRPC connections
+	RequestsInFlight  int   // gRPC requests not answered yet
+	InFlightBytes     int64 // on their way to the raft log
+	HeldBytes         int64 // record bytes at rest
+	RaftLogBytes      int64 // raft log that restarting would read again
+	StorageBytes      int64 // disk (or memory) used by the store
+	StorageFsyncs     int64 // of the store; the raft log's come on top
+	StorageFsyncTime  time.Duration
+	StorageL0Files    int64 // of the store, not sorted into levels yet
+	DiskFreeBytes     int64 // free on the disk of DataDir, -1 when unknown
+	LeaderChanges     int64 // partitions that lost their leader
+	ProposalsDropped  int64 // commands that raft gave up
+	RaftSnapshots     int64 // times a raft log was cut
+	SnapshotsSent     int64 // to brokers that had fallen behind the log
+	SnapshotsReceived int64
+	ProduceRefused    int64             // batches refused
+	ProduceFailures   []ProduceFailures // by topic, then reason
 
 	// Fenced is why the broker refuses to append (ErrDiskFull, ErrBusy), or nil.
 	Fenced error
+}
+
+// TopicStats is one topic of the cluster.
+type TopicStats struct {
+	Name       string
+	Partitions int
+}
+
+// ProduceFailures counts batches that a broker did not acknowledge, for one
+// topic, or, with an empty name, for all that do not exist. Reason is the name
+// of the error on the wire, such as NOT_LEADER_OR_FOLLOWER, which is routine: the
+// producer goes to the leader.
+type ProduceFailures struct {
+	Topic, Reason string
+	Batches       int64
 }
 
 // PartitionStats is one partition on a broker.
@@ -49,21 +75,36 @@ func (b *Broker) Stats() BrokerStats {
 		InFlightBytes: n.InFlightBytes, HeldBytes: n.HeldBytes, RaftLogBytes: n.UnsavedLogBytes,
 		StorageBytes: int64(n.Storage.DiskBytes), DiskFreeBytes: -1,
 		StorageFsyncs: n.Storage.Fsyncs, StorageFsyncTime: n.Storage.FsyncTime, StorageL0Files: n.Storage.L0Files,
-		LeaderChanges: n.LeaderChanges, RaftSnapshots: n.RaftSnapshots,
+		Brokers: n.Brokers, Leaderless: n.Leaderless, UnderReplicated: n.UnderReplicated,
+		LeaderChanges: n.LeaderChanges, ProposalsDropped: n.ProposalsDropped,
+		RaftSnapshots: n.RaftSnapshots, SnapshotsSent: n.SnapshotsSent, SnapshotsReceived: n.SnapshotsReceived,
 		ProduceRefused: n.ProduceRefused, Fenced: n.Fenced,
 	}
 	if n.DiskFreeKnown {
 		s.DiskFreeBytes = int64(n.DiskFreeBytes)
 	}
+	for _, t := range n.Topics {
+		s.Topics = append(s.Topics, TopicStats(t))
+	}
+	for _, f := range n.ProduceFailures {
+		s.ProduceFailures = append(s.ProduceFailures, ProduceFailures(f))
+	}
 	for _, p := range n.Partitions {
 		s.Partitions = append(s.Partitions, PartitionStats(p))
 	}
 	if b.server != nil {
-		t := b.server.Stats()
-		s.Connections = t.Connections
-		for _, open := range t.InFlight {
-			s.RequestsInFlight += open
-		}
+		s.Connections = b.server.Stats().Connections
+	}
+	for _, open := range b.requestsInFlight() {
+		s.RequestsInFlight += open
 	}
 	return s
+}
+
+// requestsInFlight is by gRPC method; empty without a server.
+func (b *Broker) requestsInFlight() map[string]int {
+	if b.server == nil {
+		return nil
+	}
+	return b.server.Stats().InFlight
 }

@@ -2,6 +2,7 @@ package mq_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,48 @@ func TestClusterHealthTellsHowEveryBrokerIs(t *testing.T) {
 		return strings.Contains(p, "broker 3 is not reachable") && slices.Contains(c.Leaderless, "t/0") &&
 			strings.Contains(p, "nobody leads metadata, ") && strings.Contains(p, "broker 1 is not ready")
 	})
+}
+
+func TestMetricsOfAClusterTellWhatItLacks(t *testing.T) {
+	t.Parallel()
+	brokers := openCluster(t, 3, nil)
+	if _, err := mq.NewAdmin(brokers[1]).CreateTopic(t.Context(), mq.TopicSpec{Name: "t", Partitions: 6}); err != nil {
+		t.Fatal(err)
+	}
+	sum := func(t *testing.T, name string) (sum float64) {
+		t.Helper()
+		for _, b := range brokers {
+			sum += scrape(t, b)[name]
+		}
+		return sum
+	}
+	awaitSums := func(leaderless, under, led float64) {
+		t.Helper()
+		until(t, func(context.Context) ([3]float64, error) {
+			leads := 0.0
+			for n := range 6 {
+				leads += sum(t, fmt.Sprintf(`mq_partition_leader{partition="%d",topic="t"}`, n))
+			}
+			return [3]float64{sum(t, "mq_cluster_leaderless_partitions"), sum(t, "mq_cluster_under_replicated_partitions"), leads}, nil
+		}, func(got [3]float64) bool { return got == [3]float64{leaderless, under, led} })
+	}
+	awaitSums(0, 0, 6)
+	for name, want := range map[string]float64{"mq_cluster_brokers": 3, "mq_cluster_topics": 1, "mq_cluster_partitions": 6} {
+		if got := scrape(t, brokers[2])[name]; got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+
+	if err := brokers[2].Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(brokers, 2)
+	awaitSums(0, 6, 6)
+	if err := brokers[3].Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(brokers, 3)
+	awaitSums(6, 0, 0)
 }
 
 func TestDescribeTopicTellsHowFarEachReplicaIs(t *testing.T) {

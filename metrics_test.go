@@ -80,21 +80,27 @@ func TestMetricsMove(t *testing.T) {
 		}
 		after := scrape(t, s.broker)
 		for sample, want := range map[string]float64{
-			`mq_cluster_topics`:                                                                   1,
-			`mq_cluster_partitions`:                                                               2,
-			`mq_cluster_leaderless_partitions`:                                                    0,
-			`mq_partition_leader{partition="0",topic="metrics"}`:                                  1,
-			`mq_partition_leader{partition="1",topic="metrics"}`:                                  1,
-			`mq_partition_high_watermark{partition="0",topic="metrics"}`:                          0,
-			`mq_partition_high_watermark{partition="1",topic="metrics"}`:                          5,
-			`mq_partition_start_offset{partition="1",topic="metrics"}`:                            2,
-			`mq_produce_records_total{topic="metrics"}`:                                           5,
-			`mq_fetch_records_total{topic="metrics"}`:                                             5,
-			`mq_produce_duplicates_total{topic="metrics"}`:                                        0,
-			`mq_produce_refused_total`:                                                            0,
-			`mq_produce_in_flight_bytes`:                                                          0,
-			`mq_storage_read_only`:                                                                0,
-			`mq_build_info{goversion="` + runtime.Version() + `",version="` + mq.Version() + `"}`: 1,
+			`mq_cluster_brokers`:                                         1,
+			`mq_cluster_topics`:                                          1,
+			`mq_topic_partitions{topic="metrics"}`:                       2,
+			`mq_cluster_under_replicated_partitions`:                     0,
+			`mq_raft_proposals_dropped_total`:                            0,
+			`mq_raft_snapshots_total{kind="sent"}`:                       0,
+			`mq_raft_snapshots_total{kind="received"}`:                   0,
+			`mq_cluster_partitions`:                                      2,
+			`mq_cluster_leaderless_partitions`:                           0,
+			`mq_partition_leader{partition="0",topic="metrics"}`:         1,
+			`mq_partition_leader{partition="1",topic="metrics"}`:         1,
+			`mq_partition_high_watermark{partition="0",topic="metrics"}`: 0,
+			`mq_partition_high_watermark{partition="1",topic="metrics"}`: 5,
+			`mq_partition_start_offset{partition="1",topic="metrics"}`:   2,
+			`mq_produce_records_total{topic="metrics"}`:                  5,
+			`mq_fetch_records_total{topic="metrics"}`:                    5,
+			`mq_produce_duplicates_total{topic="metrics"}`:               0,
+			`mq_produce_refused_total`:                                   0,
+			`mq_produce_in_flight_bytes`:                                 0,
+			`mq_storage_read_only`:                                       0,
+			`mq_build_info{goversion="` + runtime.Version() + `",revision="",version="` + mq.Version() + `"}`: 1,
 		} {
 			if got, ok := after[sample]; !ok || got != want {
 				t.Errorf("%s is %v (%v), want %v", sample, got, ok, want)
@@ -109,12 +115,20 @@ func TestMetricsMove(t *testing.T) {
 			}
 		}
 		for _, sample := range []string{
-			"mq_start_time_seconds", "mq_requests_in_flight", "mq_connections", "mq_raft_leader_changes_total", "mq_raft_snapshots_total",
-			"mq_raft_log_bytes", "mq_storage_bytes", "mq_storage_fsyncs_total", "mq_storage_fsync_seconds_total", "mq_storage_l0_files",
+			"mq_start_time_seconds", "mq_connections", "mq_raft_leader_changes_total", `mq_raft_snapshots_total{kind="cut"}`,
+			"mq_raft_log_bytes", "mq_storage_bytes", "mq_storage_l0_files",
 		} {
 			if _, ok := after[sample]; !ok {
 				t.Errorf("there is no %s", sample)
 			}
+		}
+		for _, sample := range []string{"mq_raft_apply_duration_seconds_count", `mq_storage_fsync_duration_seconds_count{file="log"}`} {
+			if after[sample] <= before[sample] {
+				t.Errorf("%s went from %v to %v", sample, before[sample], after[sample])
+			}
+		}
+		if _, ok := after[`mq_requests_in_flight{method="Produce"}`]; ok != d.remote {
+			t.Errorf("requests in flight are there: %v", ok)
 		}
 		if _, ok := after["mq_storage_disk_free_bytes"]; ok != d.disk {
 			t.Errorf("mq_storage_disk_free_bytes is there: %v", ok)
@@ -137,6 +151,29 @@ func TestMetricsMove(t *testing.T) {
 			if got := scrape(t, s.broker)[failed]; got != 1 {
 				t.Errorf("%s is %v", failed, got)
 			}
+		}
+	})
+}
+
+func TestBatchesThatAreNotAcknowledgedAreCounted(t *testing.T) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
+		s := d.open(t, mq.BrokerConfig{})
+		name := "narrow"
+		spec := mq.TopicSpec{Name: name, Partitions: 1, Configs: map[string]string{"max.message.bytes": "1000"}}
+		if _, err := s.admin().CreateTopic(soon(t), spec); err != nil {
+			t.Fatal(err)
+		}
+		p := s.producer(t, mq.ProducerConfig{Topic: name})
+		wantError(t, p.Send(soon(t), &mq.Record{Value: make([]byte, 5000)}), mq.ErrRecordTooLarge)
+		refused := `mq_produce_errors_total{reason="MESSAGE_TOO_LARGE",topic="narrow"}`
+		if got := scrape(t, s.broker)[refused]; got != 1 {
+			t.Errorf("%s is %v", refused, got)
+		}
+		if err := s.admin().DeleteTopic(soon(t), name); err != nil {
+			t.Fatal(err)
+		}
+		if got, there := scrape(t, s.broker)[refused]; there {
+			t.Errorf("%s is %v though the topic is gone", refused, got)
 		}
 	})
 }

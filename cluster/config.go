@@ -44,9 +44,18 @@ type Config struct {
 	SnapshotTotalBytes     int64         // and of all shards together; default 1 GiB
 	ProposeTimeout         time.Duration // wait for replication, default 10 s
 	RetentionInterval      time.Duration // between sweeps of retention, default 5 s
+	Observe                Observer
 	ProducerExpiry         time.Duration // a producer silent for so long is forgotten; default 7 days. Kafka: transactional.id.expiration.ms
 
 	Test TestSeams
+}
+
+// Observer is told how long things took. Its functions may be nil; they are
+// called where speed matters and must not block.
+type Observer struct {
+	LogSync   func(time.Duration) // the raft log was synced
+	StoreSync func(time.Duration) // a file of the store was
+	Apply     func(time.Duration) // commands were applied to the store
 }
 
 // TestSeams replace the outside world in tests.

@@ -89,7 +89,7 @@ func newHost(c config.NodeHostConfig) (host *dragonboat.NodeHost, err error) {
 }
 
 func (n *Node) raftLogOptions(fs lvfs.FS) raftlog.Options {
-	o := raftlog.Options{FS: fs, Logger: n.log, OnFailure: n.raftLogFailed, MustExist: n.dir.Meta().ClusterID != ""}
+	o := raftlog.Options{FS: fs, Logger: n.log, OnFailure: n.raftLogFailed, OnSync: n.cfg.Observe.LogSync, MustExist: n.dir.Meta().ClusterID != ""}
 	if n.inMemory() {
 		// The files are in memory already, and as large as the log may get.
 		o.MemoryBudget, o.SegmentBytes, o.MaxBytes = -1, 4<<20, n.cfg.MaxMemory/4

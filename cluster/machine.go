@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
@@ -63,6 +64,10 @@ func (m *machine) Open(<-chan struct{}) (uint64, error) { return m.opened, nil }
 func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 	if len(entries) == 0 || m.parked.Load() {
 		return entries, nil
+	}
+	if observe := m.r.node.cfg.Observe.Apply; observe != nil {
+		start := time.Now()
+		defer func() { observe(time.Since(start)) }()
 	}
 	t := m.app.begin()
 	defer t.close()
@@ -193,6 +198,7 @@ func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) 
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", sm.ErrSnapshotAborted, m.r.name, err)
 	}
+	m.r.node.stats.snapshotsSent.Add(1)
 	return nil
 }
 
@@ -208,6 +214,7 @@ func (m *machine) RecoverFromSnapshot(r io.Reader, stop <-chan struct{}) error {
 		m.unusable(err)
 		return sm.ErrSnapshotStopped
 	}
+	m.r.node.stats.snapshotsReceived.Add(1)
 	m.r.applied(applied, 0)
 	return nil
 }

@@ -161,7 +161,7 @@ func (n *Node) openStore() error {
 			return fmt.Errorf("data directory %s: %w", path, err)
 		}
 	}
-	opts := storage.Options{FS: fs, Logger: n.log}
+	opts := storage.Options{FS: fs, Logger: n.log, OnFsync: n.cfg.Observe.StoreSync}
 	if n.inMemory() {
 		opts.CacheBytes, opts.MemTableBytes = 4<<20, 8<<20
 	}

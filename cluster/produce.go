@@ -94,7 +94,13 @@ func (n *Node) Produce(ctx context.Context, req *api.ProduceRequest, done func(*
 
 // produceOne checks a batch and proposes it. Refused before that, nothing
 // happened and the error says so.
-func (n *Node) produceOne(req *api.ProduceRequest, p *api.ProducePartition, done func(result, int64)) {
+func (n *Node) produceOne(req *api.ProduceRequest, p *api.ProducePartition, answer func(result, int64)) {
+	done := func(res result, appendTime int64) {
+		if res.err != nil {
+			n.stats.failed.count(n.meta.state.Load(), p.Topic, res.err)
+		}
+		answer(res, appendTime)
+	}
 	refuse := func(err error) {
 		n.stats.refused.Add(1)
 		done(refused(fmt.Errorf("%s/%d: %w", p.Topic, p.Partition, err)), -1)

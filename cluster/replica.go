@@ -347,6 +347,7 @@ func (r *replica) gaveUp(res dragonboat.RequestResult) (result, bool) {
 		// Update ran but did not know the proposal: a parked machine.
 		return refused(fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, errParked)), true
 	case res.Dropped():
+		r.node.stats.dropped.Add(1)
 		return refused(fmt.Errorf("%s: %w: raft dropped the proposal", r.name, mqerr.ErrNotLeader)), true
 	case res.Rejected():
 		return refused(fmt.Errorf("%s: %w: raft rejected the proposal", r.name, mqerr.ErrNotLeader)), true

@@ -1,17 +1,68 @@
 package cluster
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 
+	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
 
 // counters are the node's own.
 type counters struct {
-	leaderChanges atomic.Int64
-	snapshots     atomic.Int64
-	refused       atomic.Int64
+	leaderChanges     atomic.Int64
+	snapshots         atomic.Int64
+	snapshotsSent     atomic.Int64
+	snapshotsReceived atomic.Int64
+	refused           atomic.Int64
+	dropped           atomic.Int64
+	failed            failures
+}
+
+// failures counts batches that were not acknowledged. Only topics that exist
+// have a count of their own, so that what clients ask for bounds nothing here.
+type failures struct {
+	mu sync.Mutex
+	n  map[failure]int64
+}
+
+type failure struct{ topic, reason string }
+
+func (f *failures) count(s *metaState, topic string, err error) {
+	if s.topics[topic] == nil {
+		topic = ""
+	}
+	key := failure{topic: topic, reason: mqerr.ErrInternal.Reason()}
+	if e := mqerr.Of(err); e != nil && e.Reason() != "" {
+		key.reason = e.Reason()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n == nil {
+		f.n = make(map[failure]int64)
+	}
+	f.n[key]++
+}
+
+// list forgets topics that are gone.
+func (f *failures) list(s *metaState) (out []ProduceFailures) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, n := range f.n {
+		if key.topic != "" && s.topics[key.topic] == nil {
+			delete(f.n, key)
+			continue
+		}
+		out = append(out, ProduceFailures{key.topic, key.reason, n})
+	}
+	slices.SortFunc(out, func(a, b ProduceFailures) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
 }
 
 // traffic counts one partition's records since the node started.
@@ -33,17 +84,40 @@ func (t *traffic) fetched(records int64, bytes int) {
 
 // Stats is a snapshot of what a node does. Counters run since it was opened.
 type Stats struct {
-	Partitions      []PartitionStats // by topic, then partition
-	LeaderChanges   int64
-	RaftSnapshots   int64
-	ProduceRefused  int64 // batches refused before they were proposed
-	InFlightBytes   int64 // proposals on their way
-	UnsavedLogBytes int64 // raft log not yet covered by a snapshot
-	HeldBytes       int64 // record bytes at rest on this broker
-	Fenced          error // why the broker refuses to append, or nil
-	DiskFreeBytes   uint64
-	DiskFreeKnown   bool
-	Storage         storage.Metrics
+	// Of the cluster, as far as this broker knows.
+	Brokers int
+	Topics  []TopicStats // by name
+
+	Partitions        []PartitionStats // on this broker, by topic, then partition
+	Leaderless        int              // of them: no leader is known
+	UnderReplicated   int              // of those led here: fewer replicas that vote can be reached than should
+	LeaderChanges     int64
+	ProposalsDropped  int64 // that raft gave up
+	RaftSnapshots     int64 // times a raft log was cut
+	SnapshotsSent     int64 // to other brokers
+	SnapshotsReceived int64
+	ProduceRefused    int64             // batches refused before they were proposed
+	ProduceFailures   []ProduceFailures // by topic, then reason
+	InFlightBytes     int64             // proposals on their way
+	UnsavedLogBytes   int64             // raft log not yet covered by a snapshot
+	HeldBytes         int64             // record bytes at rest on this broker
+	Fenced            error             // why the broker refuses to append, or nil
+	DiskFreeBytes     uint64
+	DiskFreeKnown     bool
+	Storage           storage.Metrics
+}
+
+// TopicStats is one topic of the cluster.
+type TopicStats struct {
+	Name       string
+	Partitions int
+}
+
+// ProduceFailures counts batches that this broker did not acknowledge. Topic is
+// empty for all that do not exist.
+type ProduceFailures struct {
+	Topic, Reason string
+	Batches       int64
 }
 
 // PartitionStats is one partition on this broker.
@@ -62,12 +136,21 @@ type PartitionStats struct {
 
 // Stats takes a snapshot.
 func (n *Node) Stats() Stats {
+	meta := n.meta.state.Load()
 	s := Stats{
-		LeaderChanges: n.stats.leaderChanges.Load(), RaftSnapshots: n.stats.snapshots.Load(),
-		ProduceRefused: n.stats.refused.Load(), InFlightBytes: n.inflight.used.Load(),
-		HeldBytes: n.held.Load(), Fenced: n.fenced(),
+		Brokers:       len(meta.brokers),
+		LeaderChanges: n.stats.leaderChanges.Load(), ProposalsDropped: n.stats.dropped.Load(),
+		RaftSnapshots: n.stats.snapshots.Load(),
+		SnapshotsSent: n.stats.snapshotsSent.Load(), SnapshotsReceived: n.stats.snapshotsReceived.Load(),
+		ProduceRefused: n.stats.refused.Load(), ProduceFailures: n.stats.failed.list(meta),
+		InFlightBytes: n.inflight.used.Load(),
+		HeldBytes:     n.held.Load(), Fenced: n.fenced(),
 		Storage: n.store.Metrics(),
 	}
+	for _, name := range slices.Sorted(maps.Keys(meta.topics)) {
+		s.Topics = append(s.Topics, TopicStats{name, len(meta.topics[name].Partitions)})
+	}
+	staying := len(meta.staying())
 	if !n.inMemory() {
 		s.DiskFreeBytes, s.DiskFreeKnown = n.diskFree()
 	}
@@ -79,8 +162,21 @@ func (n *Node) Stats() Stats {
 		}
 		epoch, err := r.epochServed()
 		if err != nil {
+			if n.leaderOf(r) < 0 {
+				s.Leaderless++
+			}
 			s.Partitions = append(s.Partitions, PartitionStats{Topic: p.tp.Topic, Partition: p.tp.Partition})
 			return
+		}
+		shard := *r.shard.Load()
+		alive := 0
+		for _, rep := range shard.Replicas {
+			if rep.settled() && !n.lost.has(meta.brokers[rep.Broker].DirID) {
+				alive++
+			}
+		}
+		if alive < votersWanted(shard, meta.byID[p.tp.TopicID], staying) {
+			s.UnderReplicated++
 		}
 		st := p.log.State()
 		s.Partitions = append(s.Partitions, PartitionStats{

@@ -61,6 +61,10 @@ type Options struct {
 	// Logger gets what happens to the log. Default silent.
 	Logger *slog.Logger
 
+	// OnSync, if set, is told how long each sync of a commit took. It is called
+	// between commits and must not block.
+	OnSync func(time.Duration)
+
 	// OnFailure is called once when the log can't go on: a write or a sync
 	// failed, or stored data turned out to be damaged. Nothing is acknowledged
 	// from then on, see the package comment. It is called on a goroutine of the

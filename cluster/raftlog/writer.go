@@ -237,6 +237,9 @@ func (l *Log) sync() error {
 		return fmt.Errorf("raftlog: sync %s: %w", t.seg.path, err)
 	}
 	t.took = l.opts.Clock.Now().Sub(start)
+	if l.opts.OnSync != nil {
+		l.opts.OnSync(t.took)
+	}
 	t.synced = t.off
 	return nil
 }
