@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-	"time"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
@@ -66,8 +66,8 @@ func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 		return entries, nil
 	}
 	if observe := m.r.node.cfg.Observe.Apply; observe != nil {
-		start := time.Now()
-		defer func() { observe(time.Since(start)) }()
+		start := clock.System{}.Now()
+		defer func() { observe(clock.System{}.Now().Sub(start)) }()
 	}
 	t := m.app.begin()
 	defer t.close()
