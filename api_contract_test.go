@@ -164,7 +164,7 @@ var contract = []any{
 		ProduceRefused: 1, Fenced: mq.ErrBusy,
 	},
 	mq.PartitionStats{
-		Topic: "t", Partition: 1, Leader: true, LeaderEpoch: 1, LogStart: 1, HighWatermark: 1, SizeBytes: 1,
+		Topic: "t", Partition: 1, EndOffset: 1, Leader: true, LeaderEpoch: 1, LogStart: 1, HighWatermark: 1, SizeBytes: 1,
 		RecordsIn: 1, BytesIn: 1, RecordsOut: 1, BytesOut: 1, Duplicates: 1,
 	},
 }

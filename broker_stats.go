@@ -54,7 +54,8 @@ type ProduceFailures struct {
 type PartitionStats struct {
 	Topic         string
 	Partition     int32
-	Leader        bool // this broker leads it; the fields below are zero otherwise
+	EndOffset     int64 // next offset as far as this broker has followed the leader
+	Leader        bool  // this broker leads it; the fields below are zero otherwise
 	LeaderEpoch   int32
 	LogStart      int64 // oldest readable offset
 	HighWatermark int64 // next offset

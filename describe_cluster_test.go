@@ -109,6 +109,21 @@ func TestMetricsOfAClusterTellWhatItLacks(t *testing.T) {
 		}
 	}
 
+	p, err := mq.NewProducer(brokers[1], mq.ProducerConfig{Topic: "t", Partitioner: mq.FixedPartition(4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	if err := p.SendBatch(t.Context(), &mq.Record{}, &mq.Record{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, func(context.Context) (float64, error) {
+		return sum(t, `mq_partition_end_offset{partition="4",topic="t"}`), nil
+	}, func(sum float64) bool { return sum == 3*2 })
+	if got := sum(t, `mq_partition_high_watermark{partition="4",topic="t"}`); got != 2 {
+		t.Errorf("leaders tell a high watermark of %v", got)
+	}
+
 	if err := brokers[2].Close(); err != nil {
 		t.Fatal(err)
 	}

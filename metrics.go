@@ -105,6 +105,7 @@ var (
 	descTopicPartitions = desc("mq_topic_partitions", "Partitions of a topic of the cluster.", "topic")
 	descLeaderless      = desc("mq_cluster_leaderless_partitions", "Partitions of this broker that nobody is known to lead.")
 	descUnder           = desc("mq_cluster_under_replicated_partitions", "Partitions this broker leads, of which it reaches fewer voting replicas than there should be.")
+	descEnd             = desc("mq_partition_end_offset", "Next offset of this broker's copy of a partition: behind the leader's high watermark by the lag of the copy.", partitionLabels...)
 	descHigh            = desc("mq_partition_high_watermark", "Next offset of a partition.", partitionLabels...)
 	descLow             = desc("mq_partition_start_offset", "Oldest readable offset of a partition.", partitionLabels...)
 	descSize            = desc("mq_partition_size_bytes", "Bytes of a partition's records.", partitionLabels...)
@@ -172,6 +173,7 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		labels := []string{p.Topic, strconv.Itoa(int(p.Partition))}
+		gauge(descEnd, float64(p.EndOffset), labels...)
 		leads := 0.0
 		if p.Leader {
 			leads = 1

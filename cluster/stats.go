@@ -124,6 +124,7 @@ type ProduceFailures struct {
 type PartitionStats struct {
 	Topic                string
 	Partition            int32
+	EndOffset            int64 // of what this replica has; of a follower, all else is zero
 	Leader               bool
 	LeaderEpoch          int32
 	LogStart             int64
@@ -165,7 +166,9 @@ func (n *Node) Stats() Stats {
 			if n.leaderOf(r) < 0 {
 				s.Leaderless++
 			}
-			s.Partitions = append(s.Partitions, PartitionStats{Topic: p.tp.Topic, Partition: p.tp.Partition})
+			s.Partitions = append(s.Partitions, PartitionStats{
+				Topic: p.tp.Topic, Partition: p.tp.Partition, EndOffset: p.log.State().End,
+			})
 			return
 		}
 		shard := *r.shard.Load()
@@ -180,7 +183,7 @@ func (n *Node) Stats() Stats {
 		}
 		st := p.log.State()
 		s.Partitions = append(s.Partitions, PartitionStats{
-			Topic: p.tp.Topic, Partition: p.tp.Partition, Leader: true, LeaderEpoch: epoch,
+			Topic: p.tp.Topic, Partition: p.tp.Partition, EndOffset: st.End, Leader: true, LeaderEpoch: epoch,
 			LogStart: st.Start, HighWatermark: st.End, SizeBytes: st.Bytes,
 			RecordsIn: p.traffic.recordsIn.Load(), BytesIn: p.traffic.bytesIn.Load(),
 			RecordsOut: p.traffic.recordsOut.Load(), BytesOut: p.traffic.bytesOut.Load(),
