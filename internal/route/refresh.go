@@ -65,7 +65,7 @@ func (r *Router) announceLocked() {
 	r.mu.changed = make(chan struct{})
 }
 
-// run refreshes when it is wanted and at MaxAge, until the Router closes.
+// run refreshes when it is wanted and when what is known is old, until the Router closes.
 func (r *Router) run() {
 	due := time.NewTimer(r.cfg.MaxAge)
 	defer due.Stop()
@@ -81,12 +81,12 @@ func (r *Router) run() {
 	}
 }
 
-// due is when to refresh next: at MaxAge, or when the first topic may that
+// due is when to refresh next: when what is known is old, or when the first topic may that
 // wants to.
 func (r *Router) due() time.Time {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	due := r.mu.pace.last.Add(r.cfg.MaxAge)
+	due := r.mu.pace.last.Add(r.mu.age)
 	wants := func(t *topic) {
 		if t.wanted > r.mu.served && t.pace.next.Before(due) {
 			due = t.pace.next
@@ -175,11 +175,16 @@ func (r *Router) refresh() {
 		r.cfg.Logger.Info("a broker answers again", "addr", addr)
 	}
 	r.mu.fresh, r.mu.good, r.mu.suspect = serving, addr, false
+	before := r.mu.brokers
 	r.mu.brokers = map[int32]api.BrokerInfo{}
 	inUse := map[string]bool{}
 	for _, b := range answer.Brokers {
 		r.mu.brokers[b.ID] = b
 		inUse[connKey(b.ID, b.Addr)] = true
+	}
+	r.mu.age = min(2*r.mu.age, r.cfg.MaxAge)
+	if !maps.Equal(before, r.mu.brokers) {
+		r.mu.age = min(youngest, r.cfg.MaxAge)
 	}
 	for _, seed := range r.cfg.Seeds {
 		inUse[connKey(SeedID, seed)] = true

@@ -6,7 +6,8 @@
 //
 // The Router knows the topics that somebody asked for. One goroutine refreshes
 // them, so concurrent requests coalesce: when Want or Failed says that
-// something is missing or out of date, and at MaxAge. Refreshes that the same
+// something is missing or out of date, and at MaxAge, or before that while the
+// brokers of the cluster change. Refreshes that the same
 // topic wants in quick succession are spaced by an exponential back-off that
 // starts at a few milliseconds, because an election may be that short, and ends
 // at a second; so are refreshes that fail.
@@ -65,13 +66,18 @@ type Config struct {
 	Dial func(ctx context.Context, id int32, addr string) (Conn, error)
 
 	Timeout time.Duration // of one metadata request and one Dial. Default 10s
-	MaxAge  time.Duration // of metadata. Default 1m
+	MaxAge  time.Duration // of metadata, less while brokers come and go. Default 1m
 	Logger  *slog.Logger  // nil means silent
 }
 
 const (
 	defaultTimeout = 10 * time.Second
 	defaultMaxAge  = time.Minute
+
+	// Metadata of a cluster whose brokers have just become known or changed may be
+	// this old, twice as old next time, and so on up to MaxAge: who knows one broker
+	// of a cluster that is being started should soon know the others.
+	youngest = 2 * time.Second
 
 	// A topic that nobody asked for so long is forgotten.
 	idleTopic = 15 * time.Minute
@@ -100,6 +106,7 @@ type Router struct {
 		fresh   uint64        // the same of the last refresh that succeeded
 		err     error         // why the last refresh failed
 		pace    pace          // of refreshes that fail
+		age     time.Duration // after which to refresh
 		cluster topic         // stands for those who want a refresh of no topic
 		changed chan struct{} // closed after the next refresh
 	}
@@ -133,6 +140,7 @@ func New(cfg Config) *Router {
 	r.mu.topics = map[string]*topic{}
 	r.mu.changed = make(chan struct{})
 	r.mu.pace.last = time.Now()
+	r.mu.age = cfg.MaxAge
 	r.wg.Go(r.run) // ends with ctx
 	return r
 }

@@ -183,6 +183,10 @@ func TestConcurrentQuestionsShareARefresh(t *testing.T) {
 func TestMetadataIsRefreshedAtItsAge(t *testing.T) {
 	test(t, 2, nil, func(t *testing.T, w *world, r *route.Router) {
 		leader(t, r)
+		time.Sleep(10 * time.Minute) // the brokers are known for long
+		if err := r.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		w.lead("t", 2, 2)
 		changed := r.Changed()
 		start := time.Now()
@@ -192,6 +196,27 @@ func TestMetadataIsRefreshedAtItsAge(t *testing.T) {
 		}
 		if l := leader(t, r); l.ID != 2 || l.Epoch != 2 {
 			t.Fatalf("leader %+v", l)
+		}
+	})
+}
+
+// A client may know one broker of a cluster that is just being started.
+func TestBrokersThatComeLaterAreSoonKnown(t *testing.T) {
+	test(t, 1, nil, func(t *testing.T, w *world, r *route.Router) {
+		leader(t, r)
+		w.set(func() { w.brokers = append(w.brokers, api.BrokerInfo{ID: 2, Addr: "b2"}) })
+		w.lead("t", 2, 2)
+		time.Sleep(5 * time.Second)
+		w.set(func() {
+			w.brokers = append(w.brokers, api.BrokerInfo{ID: 3, Addr: "b3"})
+			w.down["b1"] = errors.New("dead")
+		})
+		time.Sleep(5 * time.Second)
+		if l := leader(t, r); l.ID != 2 {
+			t.Fatalf("leader %+v", l)
+		}
+		if brokers, err := r.Brokers(t.Context()); err != nil || len(brokers) != 3 {
+			t.Fatalf("%v, %v", brokers, err)
 		}
 	})
 }
