@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
@@ -147,9 +148,11 @@ func (c *Consumer) locate() (located []fetch.Located, complete bool) {
 func (c *Consumer) fetchLoop(leader int32) {
 	wake := c.set.Wake(leader)
 	var down outage
+	late := newLateness(c.lost)
+	defer late.end()
 	for c.life.Err() == nil {
-		asked := c.lookUp(leader, &down)
-		fetched := c.fetchOnce(leader, &down)
+		asked := c.lookUp(leader, late, &down)
+		fetched := c.fetchOnce(leader, late, &down)
 		if asked || fetched {
 			continue
 		}
@@ -162,7 +165,7 @@ func (c *Consumer) fetchLoop(leader int32) {
 
 // lookUp asks for the offsets of timestamps that partitions begin at. It
 // returns false when there is nothing to ask.
-func (c *Consumer) lookUp(leader int32, down *outage) bool {
+func (c *Consumer) lookUp(leader int32, late *lateness, down *outage) bool {
 	lookups := c.set.Lookups(leader)
 	if len(lookups) == 0 {
 		return false
@@ -176,7 +179,9 @@ func (c *Consumer) lookUp(leader int32, down *outage) bool {
 	var replies []reply
 	b, err := c.router.Broker(ctx, leader)
 	if err == nil {
+		late.begin(0)
 		replies, err = askOffsets(c.cfg.Isolation)(ctx, b, qs)
+		late.end()
 	}
 	if err == nil && len(replies) != len(qs) {
 		err = fmt.Errorf("%w: %d replies to %d questions", mqerr.ErrInternal, len(replies), len(qs))
@@ -197,7 +202,7 @@ func (c *Consumer) lookUp(leader int32, down *outage) bool {
 }
 
 // fetchOnce makes one request. It returns false when there is nothing to fetch.
-func (c *Consumer) fetchOnce(leader int32, down *outage) bool {
+func (c *Consumer) fetchOnce(leader int32, late *lateness, down *outage) bool {
 	ctx, cancel := context.WithTimeout(c.life, c.cfg.MaxWait+c.cfg.Timeout)
 	defer cancel()
 	flight := c.set.StartFetch(leader, cancel)
@@ -207,7 +212,9 @@ func (c *Consumer) fetchOnce(leader int32, down *outage) bool {
 	var resp *api.FetchResponse
 	b, err := c.router.Broker(ctx, leader)
 	if err == nil {
+		late.begin(c.cfg.MaxWait)
 		resp, err = b.Fetch(ctx, flight.Request)
+		late.end()
 	}
 	if errors.Is(ctx.Err(), context.Canceled) { // by the set, which has something better to ask, or at the end
 		c.set.EndFetch(flight, nil, nil)
@@ -235,6 +242,53 @@ func (c *Consumer) troubled(leader int32, troubles []fetch.Trouble, down *outage
 		c.log.Warn("can't read from broker", "broker", leader, "for", outageTold, "err", troubles[0].Err)
 	}
 	notify(c.lost)
+}
+
+// lateAfter is how long a broker may take beyond what it was told to wait before
+// the consumer asks whether another one leads, and how long before it asks again. A
+// machine without power breaks no connection.
+const lateAfter = time.Second
+
+// lateness asks for newer metadata while an answer is late.
+type lateness struct {
+	lost chan<- struct{}
+	mu   struct {
+		sync.Mutex
+		timer *time.Timer
+		out   bool // an answer is awaited
+	}
+}
+
+func newLateness(lost chan<- struct{}) *lateness {
+	l := &lateness{lost: lost}
+	l.mu.timer = time.AfterFunc(time.Hour, l.ask)
+	l.mu.timer.Stop()
+	return l
+}
+
+// begin says that an answer should come after so long.
+func (l *lateness) begin(wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.out = true
+	l.mu.timer.Reset(wait + lateAfter)
+}
+
+// end says that the answer is there.
+func (l *lateness) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.out = false
+	l.mu.timer.Stop()
+}
+
+func (l *lateness) ask() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.out {
+		notify(l.lost)
+		l.mu.timer.Reset(lateAfter)
+	}
 }
 
 // outage is how long something has not worked. The zero value means it works.

@@ -103,6 +103,11 @@ func (s *Set) Sync(located []Located) []int32 {
 			leaders = append(leaders, p.leader)
 		}
 	}
+	for leader, src := range s.mu.sources {
+		if src.cancel != nil && !slices.Contains(leaders, leader) {
+			src.cancel() // it may never answer
+		}
+	}
 	s.mu.synced = true
 	s.announceLocked()
 	slices.Sort(leaders)

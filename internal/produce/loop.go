@@ -84,10 +84,10 @@ func (e *Engine) lookLocked(t *topicState, now time.Time) (want, bool) {
 	switch {
 	case !ok:
 	case info.Err == nil:
-		t.learn(info, e.cfg.BatchBytes)
+		t.learn(&e.rules, info, e.cfg.BatchBytes, now)
 		lost = t.partitions[t.count:]
 	case errors.Is(info.Err, mqerr.ErrUnknownTopicOrPartition):
-		t.learn(api.TopicInfo{}, e.cfg.BatchBytes)
+		t.learn(&e.rules, api.TopicInfo{}, e.cfg.BatchBytes, now)
 		lost = append(t.partitions[:len(t.partitions):len(t.partitions)], t.parked)
 	case !mqerr.Retriable(info.Err):
 		t.parked.fail(info.Err)

@@ -28,6 +28,7 @@ type partition struct {
 	flying   int      // how many of them wait for an answer
 	failures int      // rounds of failures in a row
 	retryAt  time.Time
+	asked    time.Time // when it was last asked whether another leads, because this one is silent
 
 	id       identity // of the next batch that is sent for the first time; noIdentity before
 	spent    int64    // producer id whose epochs are used up, or NoProducerID
@@ -43,6 +44,11 @@ type rules struct {
 	delivery   time.Duration // 0 for no deadline
 	attempt    time.Duration // how long to wait for an answer
 }
+
+// silence is how long a leader may leave a batch without an answer before it is
+// asked whether another one leads, and how long before it is asked again. A machine
+// without power breaks no connection.
+const silence = time.Second
 
 // A batch is open for an eighth of the delivery timeout at most, so that its
 // youngest record does not lose more than that of its time.
@@ -204,11 +210,37 @@ func (p *partition) finish(b *batch, err error) {
 	b.result = Result{Partition: p.index, Err: err}
 }
 
+// abandon ends the attempts at a leader that is not the leader any more and sends
+// the batches again. What the old one does with them shows in the answers of the new
+// one, which knows a repetition; so without an identity they are left to their answer.
+func (p *partition) abandon(r *rules, now time.Time) {
+	if !r.idempotent {
+		return
+	}
+	for _, b := range p.queue {
+		if b.flying && !b.building {
+			p.failed(r, b, b.attempts, fmt.Errorf("%w: no answer from broker %d, which does not lead any more", mqerr.ErrTimeout, p.leader), now)
+		}
+	}
+}
+
+// silentFrom is when an attempt at b has been without an answer for long.
+func (p *partition) silentFrom(r *rules, b *batch) time.Time {
+	from := b.answerBy.Add(silence - r.attempt)
+	if again := p.asked.Add(silence); again.After(from) {
+		return again
+	}
+	return from
+}
+
 // expire ends attempts that got no answer in time, and batches whose deadline
-// has passed. A batch in flight is left to its answer. silent says that there was
-// an attempt that got none.
+// has passed. A batch in flight is left to its answer. silent says that it is time
+// to ask whether another one leads.
 func (p *partition) expire(r *rules, now time.Time) (silent bool) {
 	for i, b := range p.queue {
+		if b.flying && !b.building && !now.Before(p.silentFrom(r, b)) {
+			p.asked, silent = now, true
+		}
 		if b.flying && !b.building && !now.Before(b.answerBy) {
 			p.failed(r, b, b.attempts, fmt.Errorf("%w: no answer within %v", mqerr.ErrTimeout, r.attempt), now)
 			silent = true
@@ -301,6 +333,7 @@ func (p *partition) wakeAt(r *rules, now time.Time) (at time.Time) {
 		case b.done:
 		case b.flying && !b.building:
 			sooner(b.answerBy)
+			sooner(p.silentFrom(r, b))
 		case b.flying || waiting: // a batch behind another comes later in every respect
 		default:
 			waiting = true

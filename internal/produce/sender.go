@@ -209,6 +209,9 @@ func (s *sender) built(flights []flight) ([]flight, *api.ProduceRequest) {
 	good := flights[:0]
 	for _, f := range flights {
 		f.b.building = false
+		if f.err == nil && f.p.leader != s.leader { // meanwhile
+			f.err = fmt.Errorf("%w: broker %d", mqerr.ErrNotLeader, s.leader)
+		}
 		if f.err != nil {
 			f.p.failed(&e.rules, f.b, f.attempt, f.err, now)
 			e.advanceLocked(f.p, now)
