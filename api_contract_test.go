@@ -109,7 +109,7 @@ var (
 // is a field that is missing in the contract.
 var contract = []any{
 	mq.BrokerConfig{
-		ID: 1, DataDir: "d", Listen: "l:1", Advertise: "a:1", TLS: &tls.Config{}, DisableAutoCreate: true, DefaultPartitions: 1,
+		ID: 1, DataDir: "d", Listen: "l:1", Advertise: "a:1", Rack: "r", TLS: &tls.Config{}, DisableAutoCreate: true, DefaultPartitions: 1,
 		MaxMemory: 1, MaxInFlightBytes: 1, MinFreeBytes: 1, RetentionInterval: 1, CloseTimeout: 1, Logger: slog.Default(),
 		Cluster: mq.ClusterConfig{Listen: "l:1"},
 	},

@@ -99,7 +99,7 @@ func openBroker(ctx context.Context, cfg BrokerConfig, machine *testhook.Machine
 
 func (c BrokerConfig) cluster(addr string) cluster.Config {
 	return cluster.Config{
-		BrokerID: c.ID, Dir: c.DataDir, Addr: addr, Logger: c.Logger,
+		BrokerID: c.ID, Dir: c.DataDir, Addr: addr, Rack: c.Rack, Logger: c.Logger,
 		DisableAutoCreate: c.DisableAutoCreate, DefaultPartitions: int32(c.DefaultPartitions),
 		MaxMemory: c.MaxMemory, InFlightBytes: c.MaxInFlightBytes, MinFreeBytes: c.MinFreeBytes,
 		RetentionInterval: c.RetentionInterval,

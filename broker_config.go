@@ -32,6 +32,11 @@ type BrokerConfig struct {
 	// Kafka: advertised.listeners.
 	Advertise string `yaml:"advertise"`
 
+	// Rack is where the broker stands: brokers of one rack may fail together.
+	// Replicas of a partition are put into as many racks as there are. Default "",
+	// of no matter. Kafka: broker.rack.
+	Rack string `yaml:"rack"`
+
 	// Cluster says how the broker finds others. Default: it stays alone.
 	Cluster ClusterConfig `yaml:"cluster"`
 

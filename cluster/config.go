@@ -17,6 +17,7 @@ type Config struct {
 	BrokerID int32  // default 1
 	Dir      string // data directory; "" keeps everything in memory
 	Addr     string // advertised to clients, "" for none
+	Rack     string // where it stands; replicas are spread over racks
 	Logger   *slog.Logger
 
 	// Network connects the broker with others. Nil is a network of its own.

@@ -93,7 +93,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		b, h, err := s.brokers[id], heard[id].answer, heard[id].err
 		resp.Brokers = append(resp.Brokers, api.BrokerState{
-			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
+			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr, Rack: b.Rack}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
 			MetadataVoter: s.meta.votes(id), Replicas: int32(load[id]), Leaders: int32(len(h.Leads)), Behind: behind[id],
 			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, Err: err,
 		})

@@ -150,7 +150,7 @@ func (n *Node) Metadata(ctx context.Context, req *api.MetadataRequest) (*api.Met
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		b := s.brokers[id]
-		resp.Brokers = append(resp.Brokers, api.BrokerInfo{ID: b.ID, Addr: b.Addr})
+		resp.Brokers = append(resp.Brokers, api.BrokerInfo{ID: b.ID, Addr: b.Addr, Rack: b.Rack})
 	}
 	if req.Topics == nil {
 		for _, t := range s.sortedTopics() {

@@ -44,6 +44,7 @@ type brokerRecord struct {
 	Addr  string `json:"addr,omitempty"`
 	// PeerAddr is where other brokers find it.
 	PeerAddr string `json:"peer_addr,omitempty"`
+	Rack     string `json:"rack,omitempty"` // brokers of one may fail together
 	// Leaving brokers get nothing new, and what they have goes elsewhere.
 	Leaving bool `json:"leaving,omitempty"`
 }

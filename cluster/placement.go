@@ -36,9 +36,28 @@ func byLoad(load map[int32]int) []int32 {
 	})
 }
 
-// place spreads the replicas of count new partitions over the brokers, each on
-// the least loaded ones. Who comes first alternates, as Kafka users expect of such
-// lists; who should lead is said by leaders.
+// nextBroker picks the broker for one more replica of a shard: in the rack with
+// the fewest of them, and there the one with the least load. It is false when all
+// have one.
+func (s *metaState) nextBroker(load map[int32]int, shard shardRecord) (int32, bool) {
+	inRack := make(map[string]int)
+	for _, r := range shard.Replicas {
+		if !r.Leaving {
+			inRack[s.brokers[r.Broker].Rack]++
+		}
+	}
+	may := slices.DeleteFunc(byLoad(load), func(b int32) bool { _, has := shard.on(b); return has })
+	if len(may) == 0 {
+		return 0, false
+	}
+	return slices.MinFunc(may, func(a, b int32) int {
+		return cmp.Compare(inRack[s.brokers[a].Rack], inRack[s.brokers[b].Rack])
+	}), true
+}
+
+// place spreads the replicas of count new partitions over racks and brokers, each
+// on the least loaded ones. Who comes first alternates, as Kafka users expect of
+// such lists; who should lead is said by leaders.
 func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
 	load := s.load()
 	want := min(defaultReplicas, len(load))
@@ -51,13 +70,15 @@ func (n *Node) place(s *metaState, count int, factor int16) ([][]int32, error) {
 	first := make(map[int32]int) // how often a broker comes first
 	out := make([][]int32, count)
 	for i := range out {
-		chosen := slices.Clone(byLoad(load)[:want])
-		slices.SortStableFunc(chosen, func(a, b int32) int { return cmp.Compare(first[a], first[b]) })
-		first[chosen[0]]++
-		for _, b := range chosen {
+		var shard shardRecord
+		for range want {
+			b, _ := s.nextBroker(load, shard)
+			shard.Replicas = append(shard.Replicas, replicaRecord{Broker: b})
 			load[b]++
+			out[i] = append(out[i], b)
 		}
-		out[i] = chosen
+		slices.SortStableFunc(out[i], func(a, b int32) int { return cmp.Compare(first[a], first[b]) })
+		first[out[i][0]]++
 	}
 	return out, nil
 }

@@ -54,13 +54,13 @@ func newClusterMembers(p *program) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withCluster(cmd.Context(), func(c mq.ClusterHealth) error {
 				return p.show(out, c.Brokers, func(w *table) {
-					w.head("BROKER", "STATE", "ADDRESS", "PEER ADDRESS", "METADATA", "DIRECTORY")
+					w.head("BROKER", "STATE", "ADDRESS", "PEER ADDRESS", "RACK", "METADATA", "DIRECTORY")
 					for _, b := range c.Brokers {
 						role := word(b.MetadataVoter, "votes", "follows")
 						if b.ID == c.Controller {
 							role = "leads"
 						}
-						w.row(b.ID, brokerState(b), dash(b.Addr), dash(b.PeerAddr), role, b.DirectoryID)
+						w.row(b.ID, brokerState(b), dash(b.Addr), dash(b.PeerAddr), dash(b.Rack), role, b.DirectoryID)
 					}
 				})
 			})
