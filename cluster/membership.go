@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lni/dragonboat/v4"
@@ -64,16 +65,20 @@ func (n *Node) settle(r *replica) {
 	}
 	ctx, cancel := context.WithTimeout(n.closing, stepTimeout)
 	defer cancel()
-	step := func(rec replicaRecord) {
-		if err := n.settleStep(ctx, r, *s, rec); err != nil && n.closing.Err() == nil {
-			n.log.Info("a replica could not be moved, will try again", "replica", r.name, "broker", rec.Broker, "error", err)
+	tell := func(err error, attrs ...any) {
+		if err != nil && n.closing.Err() == nil {
+			n.log.Info("a replica could not be moved, will try again", append([]any{"replica", r.name, "error", err}, attrs...)...)
 		}
+	}
+	step := func(rec replicaRecord) {
+		tell(n.settleStep(ctx, r, *s, rec), "broker", rec.Broker)
 	}
 	for _, rec := range s.Replicas { // those that come first: there should rather be one more than one less
 		if rec.Joining && !rec.Leaving {
 			step(rec)
 		}
 	}
+	tell(n.promote(ctx, r, *s))
 	for _, rec := range s.Replicas {
 		if rec.Leaving {
 			step(rec)
@@ -108,13 +113,80 @@ func (n *Node) settleStep(ctx context.Context, r *replica, s shardRecord, rec re
 		return n.proposeChange(ctx, r, &changeReplica{Shard: s.Shard, Change: replicaJoined, Replica: rec.Replica})
 	case !learns:
 		err = n.host.SyncRequestAddNonVoting(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
-	case s.Shard == metaShard && n.metaHasVoters(s, m):
-		return nil // it goes on as a learner
-	case n.caughtUp(ctx, r, broker.DirID):
-		err = n.host.SyncRequestAddReplica(ctx, s.Shard, rec.Replica, broker.DirID, m.ConfigChangeID)
-		n.membership.nudge() // to tell the metadata
 	}
 	return raftError(r, err)
+}
+
+// promote makes voters of learners that have caught up, one directly after the
+// other. Of two voters both have to be there for anything to be appended, so a
+// group that is to have three gets the second only when the third is ready too.
+func (n *Node) promote(ctx context.Context, r *replica, s shardRecord) error {
+	m, err := n.host.SyncGetShardMembership(ctx, s.Shard)
+	if err != nil {
+		return raftError(r, err)
+	}
+	var learners []replicaRecord
+	voters, wanted := stayingVoters(s, m), n.votersToBe(r, s)
+	for _, rec := range s.Replicas {
+		if _, learns := m.NonVotings[rec.Replica]; learns && !rec.Leaving {
+			learners = append(learners, rec)
+		}
+	}
+	if voters >= wanted || len(learners) == 0 {
+		return nil
+	}
+	index := r.index.Load()
+	answers := n.askAll(ctx, statusRequest{Shards: []uint64{s.Shard}})
+	learners = slices.DeleteFunc(learners, func(rec replicaRecord) bool {
+		a := answers[rec.Broker]
+		return !a.near(s.Shard, index) || !a.begun(s.Shard)
+	})
+	brokers := n.meta.state.Load().brokers
+	for _, rec := range learners[:promotable(voters, len(learners), wanted)] {
+		if m, err = n.host.SyncGetShardMembership(ctx, s.Shard); err == nil {
+			err = n.host.SyncRequestAddReplica(ctx, s.Shard, rec.Replica, brokers[rec.Broker].DirID, m.ConfigChangeID)
+		}
+		if err != nil {
+			return raftError(r, err)
+		}
+		n.membership.nudge() // to tell the metadata
+	}
+	return nil
+}
+
+// promotable is how many of the learners that are ready become voters now: as
+// many as are wanted, but not so that the group comes to rest at an even number on
+// the way.
+func promotable(voters, ready, wanted int) int {
+	count := min(ready, wanted-voters)
+	if after := voters + count; after%2 == 0 && after != wanted && count > 0 {
+		count--
+	}
+	return count
+}
+
+// votersToBe is how many voters a shard has once all that is planned is done.
+func (n *Node) votersToBe(r *replica, s shardRecord) int {
+	meta := n.meta.state.Load()
+	var t *topicRecord
+	if p, ok := r.machine.app.(*partition); ok {
+		t = meta.byID[p.tp.TopicID]
+	}
+	wanted := votersWanted(s, t, len(meta.staying()))
+	if s.Shard == metaShard {
+		return wanted // the others go on as learners
+	}
+	return max(wanted, s.staying())
+}
+
+// stayingVoters counts the voters of a raft group that are there to stay.
+func stayingVoters(s shardRecord, m *dragonboat.Membership) (count int) {
+	for _, rec := range s.Replicas {
+		if _, votes := m.Nodes[rec.Replica]; votes && !rec.Leaving {
+			count++
+		}
+	}
+	return count
 }
 
 func raftError(r *replica, err error) error {
@@ -136,24 +208,6 @@ func metaVoters(brokers int) int {
 	return 5
 }
 
-// caughtUp asks a broker how far its replica of a shard is.
-func (n *Node) caughtUp(ctx context.Context, r *replica, dirID string) bool {
-	index := r.index.Load()
-	a, err := call[statusAnswer](ctx, n.link, dirID, callStatus, statusRequest{Shards: []uint64{r.id.Shard}})
-	return err == nil && a.near(r.id.Shard, index) && a.begun(r.id.Shard)
-}
-
-// metaHasVoters reports that enough voters of the metadata are there to stay.
-func (n *Node) metaHasVoters(s shardRecord, m *dragonboat.Membership) bool {
-	stay := 0
-	for _, rec := range s.Replicas {
-		if _, votes := m.Nodes[rec.Replica]; votes && !rec.Leaving {
-			stay++
-		}
-	}
-	return stay >= metaVoters(len(n.meta.state.Load().staying()))
-}
-
 // mayDrop refuses to drop a voter unless most of those that remain are alive and
 // have what is committed: the group could never change again, nor append. Of the
 // metadata, a learner that can takes the place first.
@@ -172,7 +226,7 @@ func (n *Node) mayDrop(ctx context.Context, r *replica, s shardRecord, m *dragon
 			if alive {
 				well++
 			}
-		case s.Shard == metaShard && alive && !rec.Leaving && !n.metaHasVoters(s, m):
+		case s.Shard == metaShard && alive && !rec.Leaving && stayingVoters(s, m) < n.votersToBe(r, s):
 			return fmt.Errorf("%s: %w: broker %d has to vote first", r.name, mqerr.ErrBusy, rec.Broker)
 		}
 	}

@@ -1,5 +1,7 @@
 package cluster
 
+import "slices"
+
 // plan gives the commands by which shards come to have the replicas that they
 // should, a few at a time. A shard first gains a replica on a broker that stays
 // and then gives up the one on a broker that leaves; a broker without shards gives
@@ -8,17 +10,21 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 	load, moving := s.load(), 0
 	busy := make(map[int32]bool) // brokers with a replica of anything but the metadata
 	s.eachShard(func(shard shardRecord, t *topicRecord) {
-		for _, r := range shard.Replicas {
-			busy[r.Broker] = busy[r.Broker] || shard.Shard != metaShard
+		if shard.Shard == metaShard {
+			return // a broker gets its replica of that when it joins
 		}
-		if c := s.giveUp(shard, t); c != nil {
-			cmds = append(cmds, &metaCommand{ChangeReplica: c})
-		} else if !shard.settled() {
+		for _, r := range shard.Replicas {
+			busy[r.Broker] = true
+		}
+		if shard.settled() && moving >= movesAtOnce {
+			return
+		}
+		changes := s.planShard(shard, t, load)
+		if !shard.settled() || len(changes) > 0 {
 			moving++
-		} else if shard.Shard != metaShard && moving+len(cmds) < movesAtOnce {
-			if c := s.planShard(shard, t, load); c != nil {
-				cmds = append(cmds, &metaCommand{ChangeReplica: c})
-			}
+		}
+		for _, c := range changes {
+			cmds = append(cmds, &metaCommand{ChangeReplica: c})
 		}
 	})
 	for id, b := range s.brokers {
@@ -33,19 +39,6 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 		}
 	}
 	return cmds
-}
-
-// giveUp ends the joining of a replica on a broker that leaves: if it is dead it
-// would never catch up.
-func (s *metaState) giveUp(shard shardRecord, t *topicRecord) *changeReplica {
-	for _, r := range shard.Replicas {
-		if r.Joining && !r.Leaving && s.brokers[r.Broker].Leaving && shard.Shard != metaShard {
-			c := changeOf(shard, t)
-			c.Change, c.Replica = leaveReplica, r.Replica
-			return c
-		}
-	}
-	return nil
 }
 
 // changeOf begins a change of a shard of a topic, nil for one of none.
@@ -69,29 +62,39 @@ func votersWanted(shard shardRecord, t *topicRecord, brokers int) int {
 	return min(defaultReplicas, brokers)
 }
 
-// planShard gives the next change of a settled shard, nil if all is well. It is
-// not for the metadata: a broker gets its replica of that when it joins.
-func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]int) *changeReplica {
-	c := changeOf(shard, t)
-	good := 0 // replicas on brokers that stay
+// planShard gives the next changes of a shard, none if all is well or under way.
+// All replicas that it lacks come at once: see promote. One that is coming to a
+// broker that leaves is given up: if the broker is dead it would never catch up.
+func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]int) (changes []*changeReplica) {
+	var have []int32 // brokers that stay and have a replica, or will
+	var leaves *changeReplica
 	for _, r := range shard.Replicas {
-		if s.brokers[r.Broker].Leaving {
-			c.Change, c.Replica = leaveReplica, r.Replica
-		} else {
-			good++
+		c := changeOf(shard, t)
+		c.Change, c.Replica = leaveReplica, r.Replica
+		switch {
+		case r.Leaving:
+		case !s.brokers[r.Broker].Leaving:
+			have = append(have, r.Broker)
+		case r.Joining:
+			return []*changeReplica{c}
+		default:
+			leaves = c
 		}
 	}
-	if good < votersWanted(shard, t, len(load)) {
-		for _, b := range byLoad(load) {
-			if _, has := shard.on(b); !has {
-				load[b]++
-				c.Change, c.Broker, c.Replica = addReplica, b, 0
-				return c
-			}
+	for wanted := votersWanted(shard, t, len(load)); len(have) < wanted; {
+		b, ok := s.nextBroker(load, shard)
+		if !ok {
+			break
 		}
+		c := changeOf(shard, t)
+		c.Change, c.Broker = addReplica, b
+		changes = append(changes, c)
+		load[b]++
+		have = append(have, b)
+		shard.Replicas = append(slices.Clip(shard.Replicas), replicaRecord{Broker: b})
 	}
-	if c.Change == leaveReplica && good > 0 {
-		return c
+	if len(changes) == 0 && leaves != nil && len(have) > 0 && shard.settled() {
+		return []*changeReplica{leaves}
 	}
-	return nil
+	return changes
 }
