@@ -74,8 +74,10 @@ func (c ClusterConfig) faults() (faults []error) {
 	add(c.Bootstrap && c.Network == nil, "bootstrap: needs listen")
 	if _, tcp := c.Network.(network.TCP); tcp {
 		for _, addr := range append([]string{c.Listen, c.Advertise}, c.Seeds...) {
-			_, _, err := net.SplitHostPort(addr)
-			add(addr != "" && err != nil, "%q is not host:port", addr)
+			if addr != "" {
+				err := addrFault(addr)
+				add(err != nil, "%w", err)
+			}
 		}
 	}
 	return faults

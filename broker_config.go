@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/raftmq/mq/internal/topic"
@@ -117,8 +116,11 @@ func (c BrokerConfig) validate() error {
 		faults = append(faults, fmt.Errorf("id: %d is below 1", c.ID))
 	}
 	for key, addr := range map[string]string{"listen": c.Listen, "advertise": c.Advertise} {
-		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
-			faults = append(faults, fmt.Errorf("%s: %q is not host:port", key, addr))
+		if addr == "" {
+			continue
+		}
+		if err := addrFault(addr); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", key, err))
 		}
 	}
 	faults = append(faults, c.Cluster.faults()...)

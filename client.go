@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,14 +91,32 @@ func (c ClientConfig) validate() error {
 		faults = append(faults, errors.New("brokers: at least one address is required"))
 	}
 	for _, addr := range c.Brokers {
-		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
-			faults = append(faults, fmt.Errorf("brokers: %q is not host:port", addr))
+		err := addrFault(addr)
+		host, port, _ := net.SplitHostPort(addr)
+		if _, named := strconv.Atoi(port); err == nil && (host == "" || named != nil) {
+			err = fmt.Errorf("%q is not host:port", addr)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("brokers: %w", err))
 		}
 	}
 	if c.Timeout < 0 {
 		faults = append(faults, fmt.Errorf("timeout: %v is negative", c.Timeout))
 	}
 	return invalidConfig("client", faults)
+}
+
+// addrFault says what is wrong with an address, nil if nothing is. A port may
+// have a name.
+func addrFault(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if n, err := strconv.Atoi(port); errors.Is(err, strconv.ErrRange) || n < 0 || n > math.MaxUint16 {
+		return fmt.Errorf("%q: a port is at most %d", addr, math.MaxUint16)
+	}
+	return nil
 }
 
 // invalidConfig joins the faults of a config, nil when there are none.
