@@ -134,7 +134,7 @@ func (c *Consumer) locate() (located []fetch.Located, complete bool) {
 				l.Leader, l.LeaderEpoch = p.Leader, p.LeaderEpoch
 			} else {
 				l.Leader, l.LeaderEpoch = fetch.NoLeader, api.NoEpoch
-				l.Err = fmt.Errorf("%w: the topic has %d partitions", ErrUnknownTopicOrPartition, len(info.Partitions))
+				l.Err = fmt.Errorf("%w: the topic has no partition %d (partitions: %d)", ErrUnknownTopicOrPartition, n, len(info.Partitions))
 			}
 			complete = complete && l.Leader != fetch.NoLeader
 			located = append(located, l)

@@ -356,7 +356,7 @@ func (t *metaTx) addPartitions(c *addPartitions) (any, error) {
 		return nil, fmt.Errorf("%w: %s", mqerr.ErrUnknownTopicOrPartition, c.Name)
 	}
 	if have := len(old.Partitions); c.Total <= have || c.Total > topic.MaxPartitions || c.Total-have != len(c.Added) {
-		return nil, fmt.Errorf("%w: %s has %d partitions, want more and at most %d, not %d",
+		return nil, fmt.Errorf("%w: partitions of %s: %d, want more and at most %d, not %d",
 			mqerr.ErrInvalidPartitions, c.Name, have, topic.MaxPartitions, c.Total)
 	}
 	rec := *old

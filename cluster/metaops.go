@@ -338,7 +338,7 @@ func (n *Node) AddPartitions(ctx context.Context, req *api.AddPartitionsRequest)
 	}
 	have := len(old.Partitions)
 	if int(req.Total) <= have || req.Total > topic.MaxPartitions {
-		return nil, fmt.Errorf("%w: %s has %d partitions, want more and at most %d, not %d",
+		return nil, fmt.Errorf("%w: partitions of %s: %d, want more and at most %d, not %d",
 			mqerr.ErrInvalidPartitions, req.Name, have, topic.MaxPartitions, req.Total)
 	}
 	added, err := n.place(s, int(req.Total)-have, int16(len(old.Partitions[0].Replicas)))

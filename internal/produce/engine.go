@@ -197,7 +197,7 @@ func (e *Engine) choose(name string, p Promise, n int) (int, error) {
 	index := e.cfg.Partition(p, n)
 	if index >= n {
 		e.cfg.Router.Want(name, false) // it may have grown
-		return 0, fmt.Errorf("%w: %q has %d partitions and no partition %d", mqerr.ErrUnknownTopicOrPartition, name, n, index)
+		return 0, fmt.Errorf("%w: %q has no partition %d (partitions: %d)", mqerr.ErrUnknownTopicOrPartition, name, index, n)
 	}
 	return index, nil
 }

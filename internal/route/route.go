@@ -196,8 +196,8 @@ func partitionOf(info api.TopicInfo, partition int32) (api.PartitionInfo, error)
 	case info.Err != nil:
 		return api.PartitionInfo{}, fmt.Errorf("topic %q: %w", info.Name, info.Err)
 	case partition < 0 || int(partition) >= len(info.Partitions):
-		return api.PartitionInfo{}, fmt.Errorf("topic %q has %d partitions and no partition %d: %w",
-			info.Name, len(info.Partitions), partition, mqerr.ErrUnknownTopicOrPartition)
+		return api.PartitionInfo{}, fmt.Errorf("topic %q has no partition %d (partitions: %d): %w",
+			info.Name, partition, len(info.Partitions), mqerr.ErrUnknownTopicOrPartition)
 	}
 	p := info.Partitions[partition]
 	if p.Leader < 0 {
