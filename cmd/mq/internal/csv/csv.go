@@ -5,7 +5,8 @@
 //	timestamp                      2006-01-02T15:04:05Z, or ms since 1970; an empty cell: now
 //	-                              something else
 //
-// A cell that is empty is an empty key, value or header.
+// A cell that is empty is an empty key, value or header. Empty lines are left out,
+// unless the value is the only column: there one is an empty value.
 package csv
 
 import (
@@ -101,18 +102,37 @@ func read(r io.Reader, cols Columns, yield func(*mq.Record) bool) error {
 	rows := csv.NewReader(skipMark(in))
 	rows.ReuseRecord = true
 	rows.FieldsPerRecord = len(cols) // 0: as many as the first row has
+	lines := 0                       // of the rows so far
+	// empty yields the lines before line n that rows has passed over.
+	empty := func(n int) (more bool) {
+		for lines++; len(cols) == 1 && lines < n; lines++ {
+			if !yield(&mq.Record{Value: []byte{}, Partition: -1, Offset: -1, LeaderEpoch: -1}) {
+				return false
+			}
+		}
+		return true
+	}
 	for {
 		in.left = MaxBytes
 		row, err := rows.Read()
 		var bad *csv.ParseError
 		switch {
 		case errors.Is(err, io.EOF):
+			empty(in.newlines + 1)
 			return nil
 		case errors.As(err, &bad):
+			if !empty(bad.StartLine) {
+				return nil
+			}
 			return fmt.Errorf("line %d: %w", bad.Line, bad.Err)
 		case err != nil:
 			return err
 		}
+		first, _ := rows.FieldPos(0)
+		if cols != nil && !empty(first) {
+			return nil
+		}
+		lines = first + newlines(row)
 		if cols == nil {
 			if cols, err = ParseColumns(row); err != nil {
 				return fmt.Errorf("line 1 names the columns: %w", err)
@@ -132,6 +152,14 @@ func read(r io.Reader, cols Columns, yield func(*mq.Record) bool) error {
 	}
 }
 
+// newlines counts those within a row.
+func newlines(row []string) (n int) {
+	for _, cell := range row {
+		n += strings.Count(cell, "\n")
+	}
+	return n
+}
+
 // skipMark leaves out the byte order mark that spreadsheets put in front.
 func skipMark(r io.Reader) io.Reader {
 	b := bufio.NewReader(r)
@@ -144,8 +172,9 @@ func skipMark(r io.Reader) io.Reader {
 
 // bounded fails when more is read than is left.
 type bounded struct {
-	r    io.Reader
-	left int
+	r        io.Reader
+	left     int
+	newlines int // read
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -154,5 +183,6 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	b.newlines += bytes.Count(p[:n], []byte("\n"))
 	return n, err
 }

@@ -32,16 +32,28 @@ func read(t *testing.T, columns, in string) (string, int, error) {
 	return string(got), n, nil
 }
 
+// lines are records with these values and nothing else.
+func lines(values ...string) string {
+	var all strings.Builder
+	for _, v := range values {
+		all.WriteString(`{"topic":"","partition":null,"offset":-1,"timestamp":null,"key":null,"value":"` + v + `","headers":[]}` + "\n")
+	}
+	return all.String()
+}
+
 func TestRowsAreRecords(t *testing.T) {
 	t.Parallel()
-	const now = `"0001-01-01T00:00:00.000Z"` // of the zero time, which the producer fills in
 	for _, c := range []struct{ columns, in, want string }{
-		{"", "key,value\nk,v\nk2,\"two\nlines, \"\"quoted\"\"\"\r\n", `{"topic":"","partition":-1,"offset":-1,"timestamp":` + now + `,"key":"k","value":"v","headers":[]}` + "\n" +
-			`{"topic":"","partition":-1,"offset":-1,"timestamp":` + now + `,"key":"k2","value":"two\nlines, \"quoted\"","headers":[]}` + "\n"},
-		{"", "\xef\xbb\xbfvalue,header.a,header.b,header.a,-,-\n\xff,1,,2,x,y", `{"topic":"","partition":-1,"offset":-1,"timestamp":` + now +
-			`,"key":null,"value_b64":"/w==","headers":[{"key":"a","value":"1"},{"key":"b","value":""},{"key":"a","value":"2"}]}` + "\n"},
+		{"", "key,value\nk,v\nk2,\"two\nlines, \"\"quoted\"\"\"\r\n", `{"topic":"","partition":null,"offset":-1,"timestamp":null,"key":"k","value":"v","headers":[]}` + "\n" +
+			`{"topic":"","partition":null,"offset":-1,"timestamp":null,"key":"k2","value":"two\nlines, \"quoted\"","headers":[]}` + "\n"},
+		{"", "\xef\xbb\xbfvalue,header.a,header.b,header.a,-,-\n\xff,1,,2,x,y", `{"topic":"","partition":null,"offset":-1,"timestamp":null,"key":null,"value_b64":"/w==","headers":[{"key":"a","value":"1"},{"key":"b","value":""},{"key":"a","value":"2"}]}` + "\n"},
 		{"partition,timestamp,-,value", "7,2026-05-04T03:02:01.006Z,x,\n,1777863721006,,v\n", `{"topic":"","partition":7,"offset":-1,"timestamp":"2026-05-04T03:02:01.006Z","key":null,"value":"","headers":[]}` + "\n" +
-			`{"topic":"","partition":-1,"offset":-1,"timestamp":"2026-05-04T03:02:01.006Z","key":null,"value":"v","headers":[]}` + "\n"},
+			`{"topic":"","partition":null,"offset":-1,"timestamp":"2026-05-04T03:02:01.006Z","key":null,"value":"v","headers":[]}` + "\n"},
+		// Empty lines are values where there is nothing else in a row.
+		{"", "\nvalue\n\na\n\n\"b\nc\"\r\n\r\n", lines("", "a", "", `b\nc`, "")},
+		{"value", "\n\na", lines("", "", "a")},
+		{"value", "\"\"\n\n", lines("", "")},
+		{"value,-", "\na,\n\nb,\n\n", lines("a", "b")},
 		{"", "", ""},
 		{"", "value\n", ""},
 		{"value", "", ""},
@@ -66,6 +78,7 @@ func TestBadRowsAreNamed(t *testing.T) {
 		"value,partition\na,0\nb,-1\n":    `line 3: "-1" is no partition`,
 		"value,partition\na,0\nb,x\n":     `line 3: "x" is no partition`,
 		"value,timestamp\na,\nb,midday\n": "line 3: timestamp: want",
+		"value\n\na\"b\n":                 `line 3: bare " in non-quoted-field`,
 	} {
 		if _, n, err := read(t, "", in); n > 1 || err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%q: got %d records and %v, want one about %q", in, n, err, reason)

@@ -226,7 +226,7 @@ func (f *frame) setText(verb byte, b []byte) (err error) {
 func (f *frame) setNumber(verb byte, n int64) error {
 	switch verb {
 	case 'p':
-		if n != int64(int32(n)) {
+		if n < -1 || n != int64(int32(n)) { // -1 is none
 			return fmt.Errorf("%%p: there is no partition %d", n)
 		}
 		f.rec.Partition = int32(n)

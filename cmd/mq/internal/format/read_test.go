@@ -155,6 +155,7 @@ func TestBadInputIsNamed(t *testing.T) {
 		{`%V %v{hex}\n`, "1 61\n1 zz\n", "record 2: %v: not what"},
 		{`%v{base64}\n`, "YQ==\n*\n", "record 2: %v: not what"},
 		{`%p %v\n`, "1 v\n4294967296 v\n", "record 2: %p: there is no partition 4294967296"},
+		{`%p %v\n`, "-1 v\n-2 v\n", "record 2: %p: there is no partition -2"},
 		{`%d{rfc3339} %v\n`, "2026-05-04T03:02:01Z v\nnow v\n", `record 2: %d{rfc3339}: "now"`},
 		{`%H %h{%k=%v,}%v\n`, "1 a=1,v\n1000000000000 a=1,\n", `record 2: header 2: %k: no "=" before "\n"`},
 	} {

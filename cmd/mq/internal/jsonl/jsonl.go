@@ -7,8 +7,9 @@
 // Keys, values, header keys and header values are strings where they are valid
 // UTF-8; where they are not, the field is called key_b64 or value_b64 and holds
 // standard base64. null is null, "" is empty. Headers are in their order and
-// may repeat. A timestamp is RFC 3339 in UTC with milliseconds, or the number of
-// milliseconds since 1970 where the year has not four digits.
+// may repeat. Partition and timestamp are null where there is none. A timestamp is
+// RFC 3339 in UTC with milliseconds, or the number of milliseconds since 1970
+// where the year has not four digits.
 package jsonl
 
 import (
@@ -23,7 +24,12 @@ import (
 // Append appends r to dst, a newline included. Every field is always there.
 func Append(dst []byte, r *mq.Record) []byte {
 	dst = appendText(append(dst, '{'), "topic", []byte(r.Topic))
-	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(r.Partition), 10)
+	dst = append(dst, `,"partition":`...)
+	if r.Partition < 0 {
+		dst = append(dst, "null"...)
+	} else {
+		dst = strconv.AppendInt(dst, int64(r.Partition), 10)
+	}
 	dst = strconv.AppendInt(append(dst, `,"offset":`...), r.Offset, 10)
 	dst = appendTime(append(dst, `,"timestamp":`...), r.Timestamp)
 	dst = appendText(append(dst, ','), "key", r.Key)
@@ -40,6 +46,9 @@ func Append(dst []byte, r *mq.Record) []byte {
 }
 
 func appendTime(dst []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return append(dst, "null"...)
+	}
 	t = t.UTC()
 	if t.Year() < 0 || t.Year() > 9999 {
 		return strconv.AppendInt(dst, t.UnixMilli(), 10)

@@ -111,11 +111,43 @@ func TestBadLinesAreNamed(t *testing.T) {
 		`["a"]`:                                   "want a JSON object, got array",
 		"{\"value\":\"\xff\"}":                    "not UTF-8",
 		`value`:                                   "invalid character 'v'",
+		`{"value":"a","key":"b","key":"b"}`:       "key: twice",
+		`{"value":null,"v\u0061lue":"b"}`:         "value: twice",
+		`{"value":"a","headers":[],"headers":[]}`: "headers: twice",
+		`{"value":"a","headers":[{"key":"x","value":"1","value":"2"}]}`: "value: twice",
+		`{"Value":"a"}`:                                    `unknown field "Value"`,
+		`{"value":"a","Key":"b"}`:                          `unknown field "Key"`,
+		`{"value":"a","\u212Aey":"b"}`:                     "unknown field \"\u212Aey\"",
+		`{"value":"\ud800"}`:                               "half of a surrogate pair",
+		`{"value":"\ud800\\"}`:                             "half of a surrogate pair",
+		`{"value":"\udc00\ud800"}`:                         "half of a surrogate pair",
+		`{"value":"\ud800x\udc00"}`:                        "half of a surrogate pair",
+		`{"value":"a","key":"\uD83D\uD83D\uDE00"}`:         "half of a surrogate pair",
+		`{"value":"a","topic":"\udfff"}`:                   "half of a surrogate pair",
+		`{"value":"a","partition":-1}`:                     "partition: -1 is negative",
+		`{"value":"a","timestamp":"0001-01-01T00:00:00Z"}`: "timestamp: 0001-01-01T00:00:00Z can't be",
+		`{"value":"a","timestamp":-62135596800000}`:        "timestamp: -62135596800000 can't be",
 	} {
 		got, err := read(t, `{"value":"first"}`+"\n\n"+line+"\n"+`{"value":"last"}`)
 		if len(got) != 1 || err == nil || !strings.HasPrefix(err.Error(), "line 3: ") || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s: got %d records and %v, want one about %q", line, len(got), err, reason)
 		}
+	}
+}
+
+// What looks like one of those faults is none.
+func TestLinesThatAreFine(t *testing.T) {
+	t.Parallel()
+	got, err := read(t, `{"value":"\ud83d\ude00 \\ud800 \" \\","key":"key\": \"key","headers":[{"key":"a","value":"key"},{"key":"a","value":"{\"key\":1,\"key\":2}"}]}`+"\n"+
+		`{"partition":null,"timestamp":null,"value":"value"}`)
+	if err != nil || len(got) != 2 {
+		t.Fatalf("got %d records, %v", len(got), err)
+	}
+	if r := got[0]; string(r.Value) != `😀 \ud800 " \` || string(r.Key) != `key": "key` || string(r.Headers[1].Value) != `{"key":1,"key":2}` {
+		t.Errorf("got %+v", *r)
+	}
+	if r := got[1]; r.Partition != -1 || !r.Timestamp.IsZero() {
+		t.Errorf("got %+v", *r)
 	}
 }
 

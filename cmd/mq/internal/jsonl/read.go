@@ -78,7 +78,9 @@ func parse(text []byte) (*mq.Record, error) {
 	}
 	rec := &mq.Record{Topic: l.Topic, Partition: -1, Offset: -1, LeaderEpoch: -1}
 	if l.Partition != nil {
-		rec.Partition = *l.Partition
+		if rec.Partition = *l.Partition; rec.Partition < 0 {
+			return nil, fmt.Errorf("partition: %d is negative", rec.Partition)
+		}
 	}
 	if l.Offset != nil {
 		rec.Offset = *l.Offset
@@ -100,7 +102,7 @@ func parse(text []byte) (*mq.Record, error) {
 		}
 		rec.Headers = append(rec.Headers, mq.Header{Key: string(key), Value: value})
 	}
-	return rec, nil
+	return rec, strict(text)
 }
 
 func (p *pair) bytes() (key, value []byte, err error) {
@@ -153,15 +155,20 @@ func parseTime(raw json.RawMessage) (time.Time, error) {
 	return ParseTime(text)
 }
 
-// ParseTime reads RFC 3339 or a number of milliseconds since 1970.
+// ParseTime reads RFC 3339 or a number of milliseconds since 1970. The one time
+// that in a record means none, which is the first of the year 1, it refuses.
 func ParseTime(text string) (time.Time, error) {
-	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return time.UnixMilli(ms), nil
+	t, err := time.Parse(time.RFC3339, text)
+	if ms, bad := strconv.ParseInt(text, 10, 64); bad == nil {
+		t, err = time.UnixMilli(ms), nil
 	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+	switch {
+	case err != nil:
+		return time.Time{}, errors.New("timestamp: want 2006-01-02T15:04:05.000Z or milliseconds since 1970")
+	case t.IsZero():
+		return time.Time{}, fmt.Errorf("timestamp: %s can't be that of a record", text)
 	}
-	return time.Time{}, errors.New("timestamp: want 2006-01-02T15:04:05.000Z or milliseconds since 1970")
+	return t, nil
 }
 
 // plain says what is wrong with a line in the words of JSON, not of Go.
