@@ -159,6 +159,6 @@ func newPayload(size int) payload {
 
 // at returns the value of a client's n-th record.
 func (p payload) at(n int64, size int) []byte {
-	from := int(n*int64(size)) % (len(p) - size + 1)
+	from := int(uint64(n) * uint64(size) % uint64(len(p)-size+1))
 	return p[from : from+size : from+size]
 }

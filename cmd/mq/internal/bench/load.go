@@ -25,21 +25,25 @@ func (s schedule) each(ctx context.Context, send func(n int64, due time.Time)) {
 		due := time.Now()
 		if s.rate > 0 {
 			due = s.due(n)
-			if !sleepUntil(ctx, due) {
-				return
-			}
 		}
 		if s.records == 0 && due.Sub(s.start) >= s.duration {
+			return
+		}
+		if s.rate > 0 && !sleepUntil(ctx, due) {
 			return
 		}
 		send(n, due)
 	}
 }
 
+// farAhead is later than any run is long, and a time.Duration.
+const farAhead = float64(100 * 365 * 24 * time.Hour)
+
 // due tells when the n-th record is. Clients take turns.
 func (s schedule) due(n int64) time.Time {
 	turn := float64(n)*float64(s.clients) + float64(s.client)
-	return s.start.Add(time.Duration(turn / s.rate * float64(time.Second)))
+	after := turn / s.rate * float64(time.Second)
+	return s.start.Add(time.Duration(min(after, farAhead)))
 }
 
 func sleepUntil(ctx context.Context, t time.Time) bool {

@@ -36,6 +36,21 @@ func TestStallCountsForEveryRecordDueMeanwhile(t *testing.T) {
 	})
 }
 
+// Nothing is waited for that is due when all is over, however far that is.
+func TestRateOfLessThanOneRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := schedule{start: time.Now(), rate: 1e-10, clients: 1, duration: 10 * time.Second}
+		sent := 0
+		s.each(t.Context(), func(int64, time.Time) { sent++ })
+		if waited := time.Since(s.start); sent != 1 || waited != 0 {
+			t.Errorf("%d records in %v", sent, waited)
+		}
+		if due := s.due(1 << 62); !due.After(s.start) {
+			t.Errorf("a record far ahead is due at %v", due)
+		}
+	})
+}
+
 func TestClientsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
