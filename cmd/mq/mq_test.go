@@ -4,19 +4,38 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// scriptTime is what all scripts together may take, and processTime what one
+// process of a test may; both, one after the other, less than go test's limit.
+const (
+	scriptTime  = 5 * time.Minute
+	processTime = 4 * time.Minute
+)
+
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mq": main})
+	testscript.Main(m, map[string]func(){"mq": func() {
+		// Whoever started it may be gone, or wait for ever: it tells what it hangs
+		// in, and dies.
+		time.AfterFunc(processTime, func() {
+			debug.SetTraceback("all")
+			panic("runs for too long")
+		})
+		completeTime = time.Minute // the machine may be busy
+		main()
+	}})
 }
 
 // TestScripts runs the command line as a shell would: real processes, real
@@ -26,7 +45,7 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
-		Deadline:            time.Now().Add(5 * time.Minute),
+		Deadline:            time.Now().Add(scriptTime),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error { // whoever runs the tests may have profiles
@@ -34,10 +53,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"address": address,
-			"code":    code,
-			"lines":   hasLines,
-			"scrape":  scrape,
+			"address":   address,
+			"code":      code,
+			"interrupt": interrupt,
+			"lines":     hasLines,
+			"scrape":    scrape,
 		},
 	})
 }
@@ -69,16 +89,24 @@ func hasLines(ts *testscript.TestScript, neg bool, args []string) {
 
 // waitFor waits until the whole lines of a file satisfy ok.
 func waitFor(ts *testscript.TestScript, file string, ok func(text []byte) bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	until(ts, func() (string, bool) {
+		text, err := os.ReadFile(ts.MkAbs(file))
+		return file + " never had what was waited for", err == nil && ok(text[:bytes.LastIndexByte(text, '\n')+1])
+	})
+}
+
+// until waits for something, or fails with what is missing.
+func until(ts *testscript.TestScript, ok func() (missing string, ok bool)) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for {
-		text, err := os.ReadFile(ts.MkAbs(file))
-		if err == nil && ok(text[:bytes.LastIndexByte(text, '\n')+1]) {
+		missing, done := ok()
+		if done {
 			return
 		}
 		select {
 		case <-ctx.Done():
-			ts.Fatalf("%s never had what was waited for", file)
+			ts.Fatalf("%s", missing)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -100,5 +128,38 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// interrupt runs a program until it has written so many lines in all, to the
+// files out and err, sends it SIGINT, and wants a certain exit code:
+// `interrupt 130 6 mq consume t -n 7`.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: interrupt CODE LINES PROGRAM ARGS...")
+	}
+	code, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	lines, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	cmd := exec.Command(args[2], args[3:]...) // TestMain bounds it
+	cmd.Env = append(os.Environ(), "MQ_CONFIG_HOME="+ts.Getenv("MQ_CONFIG_HOME"))
+	out, err := os.Create(ts.MkAbs("out"))
+	ts.Check(err)
+	defer out.Close()
+	errOut, err := os.Create(ts.MkAbs("err"))
+	ts.Check(err)
+	defer errOut.Close()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, errOut
+	ts.Check(cmd.Start())
+	ts.Defer(func() { _ = cmd.Process.Kill() }) // no more than a bad test needs it
+	until(ts, func() (string, bool) {
+		text := ts.ReadFile("out") + ts.ReadFile("err")
+		return fmt.Sprintf("it wrote only %q", text), strings.Count(text, "\n") >= lines
+	})
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	_ = cmd.Wait() // the code tells
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		ts.Fatalf("exit code %d, want %d", got, code)
 	}
 }
