@@ -55,6 +55,10 @@ const (
 	benchKeep     = 1 << 30   // bytes of records that a disk keeps for consumers
 	benchMemory   = 128 << 20 // and memory
 	maxBenchSize  = 1 << 20
+
+	maxBenchRecords = 1_000_000_000_000
+	minBenchRate    = 0.001
+	maxBenchRate    = 1_000_000_000
 )
 
 func newBenchKind(p *program, kind bench.Kind, short, long string) *cobra.Command {
@@ -112,20 +116,20 @@ func (f *benchFlags) check(set func(string) bool, remote bool) error {
 		return fmt.Errorf("--partitions %d: want as many as --clients, %d, or more", f.Partitions, f.Clients)
 	case f.Size < least || f.Size > maxBenchSize-1024:
 		return fmt.Errorf("--size %d: want %d to %d", f.Size, least, maxBenchSize-1024)
-	case set("records") && f.Records < 1:
-		return fmt.Errorf("--records %d: want 1 or more", f.Records)
+	case set("records") && (f.Records < 1 || f.Records > maxBenchRecords):
+		return fmt.Errorf("--records %d: want 1 to %d", f.Records, int64(maxBenchRecords))
 	case set("records") && set("duration"):
 		return errors.New("--records and --duration: want one of them")
 	case f.Kind != bench.Consume && f.Records == 0 && f.Duration <= 0:
 		return fmt.Errorf("--duration %v: want more than 0", f.Duration)
-	case f.Rate < 0 || f.Rate != f.Rate || f.Rate > 1e9:
-		return fmt.Errorf("--rate %v: want 0 to 1000000000", f.Rate)
+	case f.Rate != 0 && !(f.Rate >= minBenchRate && f.Rate <= maxBenchRate): // nor if it is no number
+		return fmt.Errorf("--rate %v: want %v to %d, or 0", f.Rate, minBenchRate, int(maxBenchRate))
 	case f.Kind == bench.EndToEnd && f.Acks == mq.AcksNone:
 		return errors.New("--acks none: nothing would tell when all records have arrived")
 	case remote && f.dataDir != "":
 		return errors.New("--data-dir is for a broker in this process, --broker for one elsewhere: want one of them")
 	case f.Kind == bench.Consume && !remote && f.dataDir == "" && f.Records*int64(f.Size+100) > benchMemory:
-		return fmt.Errorf("%d records of %d bytes are too much for a broker in memory: want fewer, or --data-dir", f.Records, f.Size)
+		return fmt.Errorf("%s of %s are too much for a broker in memory: want fewer, or --data-dir", count(f.Records, "record"), count(f.Size, "byte"))
 	}
 	return nil
 }
@@ -156,7 +160,7 @@ func (p *program) bench(ctx context.Context, f *benchFlags) (err error) {
 		return err
 	}
 	report.take(result)
-	return errors.Join(p.show(f.out, report, report.table), err, report.err())
+	return answered(p.show(f.out, report, report.table), errors.Join(err, report.err()))
 }
 
 // benchRemote measures the broker that --broker names, through a connection for

@@ -84,7 +84,7 @@ func (r *benchReport) table(t *table) {
 	case r.Rate > 0:
 		pace = strconv.FormatFloat(r.Rate, 'f', -1, 64) + " per second"
 	}
-	t.row("measured", fmt.Sprintf("%s: records of %d bytes, %s", r.Bench, r.Size, pace))
+	t.row("measured", fmt.Sprintf("%s: records of %s, %s", r.Bench, count(r.Size, "byte"), pace))
 	t.row("broker", r.Broker)
 	t.row("fsync", r.Fsync)
 	t.row("settings", fmt.Sprintf("acks %s, compression %s, clients %d, partitions %d", r.Acks, r.Compression, r.Clients, r.Partitions))
@@ -106,7 +106,7 @@ func (r *benchReport) err() error {
 	if r.Failed+r.Missing == 0 {
 		return nil
 	}
-	return &exitError{exitPartly, fmt.Errorf("of %d records %d failed and %d were not received", r.Records+r.Failed+r.Missing, r.Failed, r.Missing)}
+	return &exitError{exitPartly, fmt.Errorf("of %s %d failed and %d %s not received", count(r.Records+r.Failed+r.Missing, "record"), r.Failed, r.Missing, were(r.Missing))}
 }
 
 // close ends the connections that were measured.

@@ -47,9 +47,6 @@ and when it stops.`,
 				cfg.DataDir = flags.dataDir
 			}
 			if cmd.Flags().Changed("listen") {
-				if flags.listen == "" {
-					return usage(errors.New("--listen needs an address, host:port"))
-				}
 				cfg.Listen = flags.listen
 			}
 			if cmd.Flags().Changed("advertise") {

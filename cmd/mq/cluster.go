@@ -116,7 +116,7 @@ can wait for a cluster that starts, or for a broker that comes back.`,
 			}
 			return p.withCluster(cmd.Context(), func(c mq.ClusterHealth) error {
 				h := healthOf(c, flags.brokers)
-				return errors.Join(show(h), h.err())
+				return answered(show(h), h.err())
 			})
 		},
 	}
@@ -131,7 +131,7 @@ can wait for a cluster that starts, or for a broker that comes back.`,
 func healthOf(c mq.ClusterHealth, atLeast int) health {
 	h := health{Problems: append([]string{}, c.Problems()...)}
 	if n := len(c.Brokers); n < atLeast {
-		h.Problems = append(h.Problems, fmt.Sprintf("there are %d brokers, not %d", n, atLeast))
+		h.Problems = append(h.Problems, fmt.Sprintf("%s, not %d", thereAre(n, "broker"), atLeast))
 	}
 	h.Healthy = len(h.Problems) == 0
 	return h

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"embed"
 	"errors"
 	"fmt"
@@ -178,6 +179,7 @@ func newConfigValidate(p *program) *cobra.Command {
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			bad := 0
+			var text bytes.Buffer
 			for _, path := range args {
 				faults := faultsOf(path)
 				if len(faults) == 0 {
@@ -186,15 +188,15 @@ func newConfigValidate(p *program) *cobra.Command {
 					bad++
 				}
 				for _, line := range faults {
-					if _, err := fmt.Fprintln(p.out, line); err != nil {
-						return err
-					}
+					fmt.Fprintln(&text, line)
 				}
 			}
+			var verdict error
 			if bad > 0 {
-				return usage(fmt.Errorf("%d of %d files can't be used", bad, len(args)))
+				verdict = usage(fmt.Errorf("%d of %s can't be used", bad, count(len(args), "file")))
 			}
-			return nil
+			_, written := p.out.Write(text.Bytes())
+			return answered(written, verdict)
 		},
 	}
 }

@@ -62,9 +62,17 @@ func (p *program) goAhead(ctx context.Context, r risk, what string, details ...s
 }
 
 // count says how many there are of something.
-func count(n int, what string) string {
+func count[N int | int64](n N, what string) string {
 	if n != 1 {
 		what += "s"
 	}
 	return fmt.Sprintf("%d %s", n, what)
 }
+
+// thereAre is count as a sentence.
+func thereAre(n int, what string) string {
+	return word(n == 1, "there is ", "there are ") + count(n, what)
+}
+
+// were is the past of what so many are.
+func were[N int | int64](n N) string { return word(n == 1, "was", "were") }

@@ -42,6 +42,9 @@ func (o consumeOptions) bounded() bool { return o.exit || o.span != nil && o.spa
 // follows reports whether the records asked for have no end.
 func (o consumeOptions) follows() bool { return o.limit == 0 && !o.bounded() }
 
+// commits reports whether offsets of a group are stored.
+func (o consumeOptions) commits() bool { return o.cfg.GroupID != "" && o.cfg.AutoCommitInterval >= 0 }
+
 func newConsume(p *program) *cobra.Command {
 	var flags consumeFlags
 	cmd := &cobra.Command{
@@ -123,6 +126,9 @@ func (f *consumeFlags) options(cmd *cobra.Command, cfg mq.ConsumerConfig, topics
 	}
 	if changed("group") {
 		opt.cfg.GroupID = f.group
+	}
+	if err := checkPartitions(f.partitions); err != nil {
+		return opt, err
 	}
 	if f.number < 0 || changed("number") && f.number == 0 {
 		return opt, fmt.Errorf("bad --number %d: want 1 or more", f.number)

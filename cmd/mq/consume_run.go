@@ -29,6 +29,9 @@ var (
 // consume prints records until all that was asked for is printed or ctx ends,
 // which is a clean end of what follows, or when nobody reads any more.
 func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consumeOptions) (err error) {
+	if opt.commits() && leadsNowhere(p.out) {
+		return errors.New("stdout is closed, and what is not printed must not be stored as read (to throw it away, say >/dev/null)")
+	}
 	ctx, cancel := untilReaderGone(ctx, p.out)
 	defer cancel()
 	if opt.time > 0 {
@@ -46,7 +49,7 @@ func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consu
 	defer closing(c, &err)
 	run := &consumption{
 		p: p, admin: mq.NewAdmin(c), brokers: client.Brokers, opt: opt,
-		out: &recordWriter{w: p.out, format: opt.format}, verb: "printed",
+		out: &recordWriter{w: impatient{p.out, ctx.Done()}, format: opt.format}, verb: "printed",
 	}
 	return run.run(ctx, c)
 }
@@ -111,12 +114,18 @@ func (c *consumption) ended(ctx context.Context, err error) error {
 	switch cause := context.Cause(ctx); {
 	case err == nil, errors.Is(err, syscall.EPIPE):
 		return nil // a reader that went away has all it wanted
+	case errors.Is(err, errStalled):
+		code, why := exitInterrupted, "interrupted"
+		if errors.Is(cause, errTimeUp) {
+			code, why = exitTimeout, "time is up"
+		}
+		return &exitError{code, fmt.Errorf("%s: %w, and may end within a record", why, err)}
 	case c.failed, cause == nil:
 		return err
 	case errors.Is(cause, syscall.EPIPE), c.opt.follows():
 		return nil // it had to end some day
 	case errors.Is(cause, errTimeUp) && c.opt.limit > 0:
-		return &exitError{exitTimeout, fmt.Errorf("time is up: %d of %d records came in %v", c.out.count(), c.opt.limit, c.opt.time)}
+		return &exitError{exitTimeout, fmt.Errorf("time is up: %d of %s came in %v", c.out.count(), count(c.opt.limit, "record"), c.opt.time)}
 	case errors.Is(cause, errTimeUp):
 		return &exitError{exitTimeout, fmt.Errorf("time is up: not all that was asked for came in %v", c.opt.time)}
 	}
@@ -286,7 +295,7 @@ func (c *consumption) printAll(ctx context.Context, records []*mq.Record, left i
 // commit stores offsets behind what was written of the last Poll; what was
 // polled before is finished. It does nothing if commits are off.
 func (c *consumption) commit(ctx context.Context, within time.Duration) error {
-	if cfg := c.opt.cfg; cfg.GroupID == "" || cfg.AutoCommitInterval < 0 {
+	if !c.opt.commits() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)

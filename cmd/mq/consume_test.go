@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"testing"
@@ -159,4 +161,22 @@ func openFilled(t *testing.T, partitions, each int) *mq.Broker {
 		t.Fatal(err)
 	}
 	return broker
+}
+
+// Time that is up while nobody takes the output is told as such.
+func TestTimeUpWhileTheReaderStalls(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errTimeUp)
+	r, w := io.Pipe() // of which nobody reads
+	defer r.Close()
+	out := recordWriter{w: impatient{w, ctx.Done()}, format: values{}}
+	if err := out.add(&mq.Record{Value: []byte("a")}); err != nil {
+		t.Fatal(err)
+	}
+	c := &consumption{opt: consumeOptions{limit: 2}, failed: true}
+	err := c.ended(ctx, out.flush())
+	if exitCode(err) != exitTimeout || len(out.handled()) != 0 || err.Error() != "time is up: the output was not taken, and may end within a record" {
+		t.Errorf("got %v, with %d records handled", err, len(out.handled()))
+	}
 }

@@ -87,9 +87,9 @@ func demo(ctx context.Context, out io.Writer, cfg mq.BrokerConfig) (err error) {
 // demoFile sends a file's lines through a broker on disk and compares what
 // comes back with the file.
 func demoFile(ctx context.Context, out io.Writer, cfg mq.BrokerConfig, path string) (err error) {
-	input, err := os.Open(path)
+	input, err := openTwice(path)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	defer closing(input, &err)
 	if cfg.DataDir, err = os.MkdirTemp("", "mq-demo-"); err != nil {
@@ -111,7 +111,7 @@ func demoFile(ctx context.Context, out io.Writer, cfg mq.BrokerConfig, path stri
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d lines of %s sent through a broker on disk in %v\n", sent, path, time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(out, "%s of %s sent through a broker on disk in %v\n", count(sent, "line"), path, time.Since(began).Round(time.Millisecond))
 	end, err := admin.ListOffsets(ctx, demoTopic, mq.StartLatest, 0)
 	if err != nil {
 		return err
@@ -124,12 +124,24 @@ func demoFile(ctx context.Context, out io.Writer, cfg mq.BrokerConfig, path stri
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d records came back in %v\n", end[0].Offset, time.Since(began).Round(time.Millisecond))
+	fmt.Fprintf(out, "%s came back in %v\n", count(end[0].Offset, "record"), time.Since(began).Round(time.Millisecond))
 	if !equal {
 		return errors.New("what came back differs from the file")
 	}
 	_, err = fmt.Fprintln(out, "✓ equal, line by line, in order")
 	return err
+}
+
+// openTwice opens a file that can be read twice.
+func openTwice(path string) (*os.File, error) {
+	info, err := os.Stat(path) // opening a pipe might wait for its writer
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file, and it is read twice", path)
+	}
+	return os.Open(path)
 }
 
 // sendFile sends the lines of r and returns their number.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -89,7 +88,7 @@ It only looks: a broker may be running on the data directory.`,
 				return context.Cause(ctx)
 			}
 			err := d.err()
-			return errors.Join(p.show(out, d, func(t *table) {
+			return answered(p.show(out, d, func(t *table) {
 				for _, c := range d.Checks {
 					t.row(c.line()...)
 				}

@@ -109,5 +109,5 @@ func (d *diagnosis) leaders(ctx context.Context, a *mq.Admin, timeout time.Durat
 		d.fail(name, "start the brokers that are missing; mq topic describe tells which", "topics with a partition without a leader: %s", strings.Join(leaderless, ", "))
 		return
 	}
-	d.ok(name, "%d of %d topics, all with a leader", total, len(topics))
+	d.ok(name, "%d of %s, all with a leader", total, count(len(topics), "topic"))
 }

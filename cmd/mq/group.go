@@ -129,21 +129,21 @@ than that, or when a partition has no leader to tell.`,
 				return usage(fmt.Errorf("--fail-above %d: want 0 or more", failAbove))
 			}
 			return p.withLag(cmd.Context(), args[0], func(g groupLag) error {
-				err := p.show(out, g, func(t *table) {
+				written := p.show(out, g, func(t *table) {
 					t.head("GROUP", "TOPIC", "PARTITIONS", "LAG", "MAX LAG")
 					for _, topic := range g.Topics {
 						t.row(g.GroupID, topic.Topic, len(topic.Partitions), known(topic.Lag), known(topic.MaxLag))
 					}
 				})
+				var verdict error
 				switch {
-				case err != nil || !limited:
-					return err
+				case !limited:
 				case g.Lag < 0:
-					return &exitError{exitUnhealthy, fmt.Errorf("the lag of group %s is unknown: a partition has no leader", g.GroupID)}
+					verdict = &exitError{exitUnhealthy, fmt.Errorf("the lag of group %s is unknown: a partition has no leader", g.GroupID)}
 				case g.Lag > failAbove:
-					return &exitError{exitUnhealthy, fmt.Errorf("group %s lags by %d, more than %d", g.GroupID, g.Lag, failAbove)}
+					verdict = &exitError{exitUnhealthy, fmt.Errorf("group %s lags by %d, more than %d", g.GroupID, g.Lag, failAbove)}
 				}
-				return nil
+				return answered(written, verdict)
 			})
 		},
 	}

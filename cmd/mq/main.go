@@ -29,7 +29,11 @@ func run() int {
 	// A closed stdout, as in `mq consume t | head`, is an error to handle, not a death.
 	signal.Ignore(syscall.SIGPIPE)
 
-	err := newRoot(os.Stdin, os.Stdout, os.Stderr).ExecuteContext(ctx)
+	out := &stdout{file: os.Stdout}
+	err := newRoot(os.Stdin, out, os.Stderr).ExecuteContext(ctx)
+	if err == nil {
+		err = out.err()
+	}
 	code := exitCode(err)
 	if code != exitOK {
 		fmt.Fprintln(os.Stderr, "mq: "+oneLine(err))

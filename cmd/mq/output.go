@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,15 @@ func (p *program) show(o *output, v any, fill func(*table)) error {
 		fill(t)
 		return t.w.Flush()
 	}
+}
+
+// answered is what a command ends with whose answer is written and may itself be
+// a failure. That comes first, and a reader that went away changes nothing.
+func answered(written, verdict error) error {
+	if errors.Is(written, syscall.EPIPE) {
+		written = nil
+	}
+	return errors.Join(verdict, written)
 }
 
 // table is text in columns.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,31 @@ import (
 	"github.com/raftmq/mq/cmd/mq/internal/progress"
 )
 
+// explainAfter is how long the end after a signal takes in silence.
+const explainAfter = 500 * time.Millisecond
+
+// explainEnd says what it is that keeps a command from ending when ctx has ended
+// and stop is not called soon.
+func (p *program) explainEnd(ctx context.Context, what func() string) (stop func()) {
+	over := make(chan struct{})
+	forget := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(explainAfter):
+			p.say("%s; a second signal gives up", what())
+		case <-over:
+		}
+	})
+	return func() {
+		forget()
+		close(over)
+	}
+}
+
+// waitingFor says how many records have no answer.
+func waitingFor(n int) string {
+	return fmt.Sprintf("waiting for %s to be acknowledged", count(n, "record"))
+}
+
 // liveInterval is how often the progress line changes.
 const liveInterval = 200 * time.Millisecond
 
@@ -21,6 +47,7 @@ type live struct {
 	loop sync.WaitGroup
 	once sync.Once
 	note atomic.Pointer[string] // what the line begins with
+	on   bool                   // there is a line
 }
 
 // startLive starts the line if stderr is a terminal that can rewrite one and
@@ -29,6 +56,7 @@ func (p *program) startLive(quiet bool, sample func() progress.Sample) *live {
 	l := &live{quit: make(chan struct{})}
 	l.say("")
 	if !quiet && columns(p.errOut) > 0 && os.Getenv("TERM") != "dumb" {
+		l.on = true
 		l.loop.Go(func() { l.run(p.errOut, sample) }) // ends with quit
 	}
 	return l

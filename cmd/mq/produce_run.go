@@ -9,6 +9,7 @@ import (
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/progress"
+	"github.com/raftmq/mq/internal/topic"
 )
 
 // maxRecordBytes is the most that any topic can be set to take. Which it does
@@ -35,6 +36,9 @@ func plainLines(cfg mq.ProducerConfig) produceOptions {
 // produce sends the records of an input. When ctx ends it stops reading, and
 // what was read is still sent.
 func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produceOptions) (err error) {
+	if err := topic.CheckName(opt.cfg.Topic); err != nil {
+		return err
+	}
 	if err := opt.in.check(p.in); err != nil {
 		return usage(err)
 	}
@@ -63,6 +67,9 @@ func (p *program) produce(ctx context.Context, client mq.ClientConfig, opt produ
 	sent := newTally()
 	live := p.startLive(opt.quiet || typed, func() progress.Sample { return sent.sample(opt.in) })
 	defer live.stop()
+	if !live.on {
+		defer p.explainEnd(ctx, sent.waiting)()
+	}
 	read := make(chan error, 1)
 	go func() { read <- sendAll(ctx, producer, p.in, opt, sent) }() // ends with the input, or stays in Read until the process ends
 	var readErr error

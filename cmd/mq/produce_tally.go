@@ -62,6 +62,13 @@ func (t *tally) hopeless() bool {
 	}
 }
 
+// waiting tells what there is no answer to yet.
+func (t *tally) waiting() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return waitingFor(t.read - t.ok - t.failed)
+}
+
 // sample is how far the work has come, as far as the size of the input is known.
 func (t *tally) sample(in *input) progress.Sample {
 	t.mu.Lock()
@@ -90,7 +97,7 @@ func (t *tally) outcome(topic string, readErr error, interrupted bool) error {
 	defer t.mu.Unlock()
 	var err error
 	if t.failed > 0 {
-		err = fmt.Errorf("%d of %d records were not sent; the first is %v: %w", t.failed, t.ok+t.failed, t.at, t.first)
+		err = fmt.Errorf("%d of %s %s not sent; the first is %v: %w", t.failed, count(t.ok+t.failed, "record"), were(t.failed), t.at, t.first)
 		if errors.Is(t.first, mq.ErrRecordTooLarge) {
 			err = fmt.Errorf("%w (a topic takes more with: mq topic alter %s --set max.message.bytes=N, up to %d)", err, topic, maxRecordBytes)
 		}

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -40,7 +44,7 @@ func TestTooLargeLineDoesNotStopTheOthers(t *testing.T) {
 	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
 	input := "a\n" + strings.Repeat("x", 3<<20) + "\nb\n"
 	stdout, stderr, code := runMQ(t, input, "produce", "t", "--broker", broker.addr)
-	if code != exitPartly || stdout != "" || !strings.HasPrefix(stderr, "mq: 1 of 3 records were not sent; the first is line 2: ") {
+	if code != exitPartly || stdout != "" || !strings.HasPrefix(stderr, "mq: 1 of 3 records was not sent; the first is line 2: ") {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	if stdout, _, _ := runMQ(t, "", "consume", "t", "-o", ":end", "--broker", broker.addr); stdout != "a\nb\n" {
@@ -66,7 +70,7 @@ func TestBrokerThatStaysAwayFailsTheRecordsInTheirTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	code := exitOf(t, produce.Wait())
-	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitPartly || !strings.Contains(stderr, "1 of 2 records were not sent; the first is line 2") {
+	if stderr := produce.Stderr.(*bytes.Buffer).String(); code != exitPartly || !strings.Contains(stderr, "1 of 2 records was not sent; the first is line 2") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }
@@ -88,8 +92,47 @@ func TestInterruptedProducerHasSentWhatItRead(t *testing.T) {
 	}
 }
 
+// Who is told to end and has to wait for a broker says so, and how not to wait.
+func TestInterruptedProducerSaysWhatItWaitsFor(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	produce, stdin := startProduceTo(t, w, "--quiet", "--broker", broker.addr)
+	_ = w.Close() // the child has its own
+	send(t, stdin, "a\n")
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "-n", "1", "--broker", broker.addr); stdout != "a\n" {
+		t.Fatalf("stored: %q", stdout)
+	}
+	broker.kill()
+	// More than a pipe holds, so that some lines are on their way to nobody.
+	send(t, stdin, strings.Repeat(strings.Repeat("b", 1000)+"\n", 200))
+	if err := produce.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if !regexp.MustCompile(`^mq: waiting for [1-9]\d* records? to be acknowledged; a second signal gives up\n$`).MatchString(line) {
+		t.Errorf("said %q, %v", line, err)
+	}
+	if err := produce.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = produce.Wait()
+	if status := produce.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
+		t.Errorf("the second signal did not kill: %v", status)
+	}
+}
+
 // startProduce runs `mq produce t` with a stdin that stays open.
 func startProduce(t *testing.T, args ...string) (*exec.Cmd, *os.File) {
+	t.Helper()
+	return startProduceTo(t, &bytes.Buffer{}, args...)
+}
+
+func startProduceTo(t *testing.T, stderr io.Writer, args ...string) (*exec.Cmd, *os.File) {
 	t.Helper()
 	// A pipe of our own: Cmd.StdinPipe would be closed by Wait.
 	r, w, err := os.Pipe()
@@ -97,7 +140,7 @@ func startProduce(t *testing.T, args ...string) (*exec.Cmd, *os.File) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "mq", append([]string{"produce", "t"}, args...)...)
-	cmd.Stdin, cmd.Stderr = r, &bytes.Buffer{}
+	cmd.Stdin, cmd.Stderr = r, stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // waits for records has nothing to write.
 func untilReaderGone(ctx context.Context, w io.Writer) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	if f, ok := w.(*os.File); ok {
+	if f, ok := w.(interface{ Fd() uintptr }); ok {
 		go func() { // ends with the reader, or with the process
 			fds := []unix.PollFd{{Fd: int32(f.Fd())}}
 			for ctx.Err() == nil {
@@ -32,4 +32,20 @@ func untilReaderGone(ctx context.Context, w io.Writer) (context.Context, context
 		}()
 	}
 	return ctx, func() { cancel(nil) }
+}
+
+// leadsNowhere reports whether w was closed when the program started. The Go
+// runtime has then opened the null device in its place, for reading, too, which
+// no shell does for >/dev/null.
+func leadsNowhere(w io.Writer) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	if !ok {
+		return false
+	}
+	var here, null unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &here) != nil || unix.Stat(os.DevNull, &null) != nil || here.Mode != null.Mode || here.Rdev != null.Rdev {
+		return false
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // program is what the subcommands share: the streams and the root's flags.
@@ -39,6 +40,9 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr. "mq conf
 		Version:       thisBuild().line(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			return usage(notEmpty(cmd))
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("mode") {
 				return cmd.Help()
@@ -93,6 +97,18 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 		}
 		return usage(fmt.Errorf("%s wants %s, got %d arguments (see %[1]s --help)", cmd.CommandPath(), strings.Join(names, " and "), len(args)))
 	}
+}
+
+// notEmpty refuses flags whose value is empty, as that of a variable is that a
+// script forgot to set: an empty --data-dir would mean memory. Some may be empty.
+func notEmpty(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		mayBe := f.Name == "key" || f.Name == "null" || f.Name == "format"
+		if err == nil && !mayBe && f.Value.Type() == "string" && f.Value.String() == "" {
+			err = fmt.Errorf("--%s is empty: give it a value or leave it out (see %s --help)", f.Name, cmd.CommandPath())
+		}
+	})
+	return err
 }
 
 // logger writes to stderr at the level of MQ_LOG, or at the one given.

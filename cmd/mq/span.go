@@ -37,15 +37,23 @@ func startOf(p offsets.Point) (mq.Start, bool) {
 	return mq.Start{}, false
 }
 
+// checkPartitions finds what can't be a list of partitions.
+func checkPartitions(partitions []int32) error {
+	for i, p := range partitions {
+		if p < 0 {
+			return usage(fmt.Errorf("--partitions %d: want 0 or more", p))
+		}
+		if slices.Contains(partitions[:i], p) {
+			return usage(fmt.Errorf("partition %d is given twice", p))
+		}
+	}
+	return nil
+}
+
 // resolve asks the brokers what a range means now, for partitions of a topic,
 // all when none is named. An end is never behind what is there, so that it is
 // reached.
 func resolve(ctx context.Context, admin *mq.Admin, topic string, partitions []int32, r offsets.Range) ([]span, error) {
-	for i, p := range partitions {
-		if slices.Contains(partitions[:i], p) {
-			return nil, usage(fmt.Errorf("partition %d is given twice", p))
-		}
-	}
 	oldest, err := admin.ListOffsets(ctx, topic, mq.StartEarliest, partitions...)
 	if err != nil {
 		return nil, err
@@ -119,7 +127,7 @@ func outside(spans []span) string {
 	}
 	const shown = 3
 	if more := len(said) - shown; more > 0 {
-		said = append(said[:shown], fmt.Sprintf("the same in %d more partitions", more))
+		said = append(said[:shown], "the same in "+count(more, "more partition"))
 	}
 	return strings.Join(said, "; ")
 }

@@ -44,6 +44,9 @@ partition and in its order there. If TO has another number of partitions, say
 			job.opt = consumeOptions{cfg: mq.ConsumerConfig{
 				Topics: args[:1], Partitions: flags.partitions, Isolation: f.Consumer.Isolation, Logger: f.Consumer.Logger,
 			}}
+			if err := checkPartitions(flags.partitions); err != nil {
+				return err
+			}
 			r, err := offsets.Parse(flags.offsets, time.Now())
 			if err != nil {
 				return usage(err)
@@ -98,6 +101,7 @@ func (c *copying) run(ctx context.Context, f config.File) (err error) {
 	}
 	defer closing(producer, &err)
 	out := &copier{producer: producer}
+	defer c.p.explainEnd(ctx, out.waiting)()
 	read := &consumption{p: c.p, admin: admin, brokers: f.Client.Brokers, opt: c.opt, out: out, verb: "copied"}
 	readErr := read.run(ctx, client)
 	_ = producer.Flush(context.WithoutCancel(ctx)) // out knows of every error
@@ -167,29 +171,49 @@ func (c *copying) report(out *copier, readErr error) error {
 // goroutine.
 type copier struct {
 	producer *mq.Producer
-	added    int
 
-	mu         sync.Mutex
-	ok, failed int
-	err        error // the first
+	mu                sync.Mutex
+	added, ok, failed int
+	err               error // the first
 }
 
 func (c *copier) begin()                {}
 func (c *copier) skip(*mq.Record)       {}
 func (c *copier) flush() error          { return nil }
 func (c *copier) handled() []*mq.Record { return nil }
-func (c *copier) count() int            { return c.added }
+
+func (c *copier) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.added
+}
+
+// waiting tells what there is no answer to yet.
+func (c *copier) waiting() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return waitingFor(c.added - c.ok - c.failed)
+}
 
 // add sends a record unless one before it failed.
 func (c *copier) add(r *mq.Record) error {
-	if _, _, err := c.result(); err != nil {
+	if err := c.next(); err != nil {
 		return err
 	}
-	c.added++
 	sent := &mq.Record{Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}
 	// What was read is sent also when ctx ends; the delivery timeout bounds it.
 	c.producer.SendAsync(context.Background(), sent, c.settled)
 	return nil
+}
+
+// next counts one more, or returns why there should be none.
+func (c *copier) next() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.added++
+	}
+	return c.err
 }
 
 func (c *copier) settled(_ *mq.Record, err error) {

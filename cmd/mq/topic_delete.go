@@ -83,6 +83,9 @@ consume's --offset does. end leaves nothing, -N the last N of each partition.`,
 			if err != nil {
 				return usage(err)
 			}
+			if err := checkPartitions(partitions); err != nil {
+				return err
+			}
 			if r.HasTo || to == "start" {
 				return usage(fmt.Errorf("--to %s: want end, N, +N, -N or @TIME", to))
 			}
@@ -130,7 +133,7 @@ func (p *program) trim(ctx context.Context, a *mq.Admin, name string, partitions
 	for i, s := range cuts {
 		if _, err := a.TrimTopic(ctx, name, mq.StartAt(s.seek), s.tp.Partition); err != nil {
 			if i > 0 {
-				return &exitError{exitPartly, fmt.Errorf("%d of %d partitions were trimmed: %w", i, len(cuts), err)}
+				return &exitError{exitPartly, fmt.Errorf("%d of %s %s trimmed: %w", i, count(len(cuts), "partition"), were(i), err)}
 			}
 			return err
 		}

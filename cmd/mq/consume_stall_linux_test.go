@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/raftmq/mq"
+)
+
+// Whoever is told to end while its reader takes nothing ends nevertheless, and
+// stores as read only what went out as a whole.
+func TestConsumerWhoseReaderStalls(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		args   []string
+		signal os.Signal
+	}{
+		{"SIGTERM", nil, syscall.SIGTERM},
+		{"SIGINT in a range", []string{"-o", "start:end"}, os.Interrupt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			broker := openFilled(t, 3, 60_000)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			var stderr bytes.Buffer
+			cmd := exec.CommandContext(ctx, "mq", append([]string{"consume", "t", "-g", "g", "-f", `%p %o\n`, "--broker", broker.Addr()}, c.args...)...)
+			cmd.Stdout, cmd.Stderr = w, &stderr
+			err = cmd.Start()
+			_ = w.Close() // the child has its own
+			if err != nil {
+				t.Fatal(err)
+			}
+			some := make([]byte, 200_000)
+			if _, err := io.ReadFull(r, some); err != nil {
+				t.Fatal(err)
+			}
+			waitFull(ctx, t, r)
+			if err := cmd.Process.Signal(c.signal); err != nil {
+				t.Fatal(err)
+			}
+			const want = "mq: interrupted: the output was not taken, and may end within a record\n"
+			if code := exitOf(t, cmd.Wait()); code != exitInterrupted || stderr.String() != want {
+				t.Errorf("exit code %d, want %d; stderr %q, want %q", code, exitInterrupted, &stderr, want)
+			}
+			rest, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := make(map[int32]int64) // per partition, behind its last whole line
+			for lines := bufio.NewReader(io.MultiReader(bytes.NewReader(some), bytes.NewReader(rest))); ; {
+				line, err := lines.ReadString('\n')
+				if err != nil {
+					break
+				}
+				var at mq.PartitionOffset
+				if _, err := fmt.Sscan(line, &at.Partition, &at.Offset); err != nil || at.Offset != next[at.Partition] {
+					t.Fatalf("line %q: %v, want offset %d", line, err, next[at.Partition])
+				}
+				next[at.Partition]++
+			}
+			committed, err := mq.NewAdmin(broker).CommittedOffsets(ctx, "g")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(committed) == 0 {
+				t.Error("nothing is committed of what was read")
+			}
+			for _, o := range committed {
+				if o.Offset > next[o.Partition] {
+					t.Errorf("partition %d is committed up to %d, printed up to %d", o.Partition, o.Offset, next[o.Partition])
+				}
+			}
+		})
+	}
+}
+
+// waitFull waits until a pipe can take no more.
+func waitFull(ctx context.Context, t *testing.T, pipe *os.File) {
+	t.Helper()
+	size, err := unix.FcntlInt(pipe.Fd(), unix.F_GETPIPE_SZ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		held, err := unix.IoctlGetInt(int(pipe.Fd()), unix.TIOCINQ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held >= size-unix.Getpagesize() { // its pages need not be full
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("the pipe never held more than %d bytes of %d", held, size)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
