@@ -17,6 +17,7 @@ type run struct {
 // use.
 type reader struct {
 	set    *fetch.Set
+	ahead  int           // see fetch.Set.Deliver
 	polled []fetch.Lease // what the last Poll handed out
 
 	chunk   fetch.Chunk // the batch in hand
@@ -71,7 +72,7 @@ func (r *reader) handOut(limit int) (run, bool) {
 	if n == len(r.records) && !r.more && r.failed == nil {
 		next = r.chunk.Next
 	}
-	lease, ok := r.set.Deliver(&r.chunk, r.records[0].Offset, next)
+	lease, ok := r.set.Deliver(&r.chunk, r.records[0].Offset, next, r.ahead)
 	if !ok {
 		r.records, r.more, r.failed = nil, false, nil
 		return run{}, false

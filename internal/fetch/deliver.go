@@ -32,15 +32,6 @@ type Chunk struct {
 	buffers uint64
 }
 
-// Lease is a run of records that were handed out and not finished yet.
-type Lease struct {
-	P           *Partition
-	First, Next int64 // offset of the first one, and behind the last one
-	Epoch       int32
-
-	seeks uint64
-}
-
 // News returns the channel that has a value when Take may have something.
 func (s *Set) News() <-chan struct{} { return s.news }
 
@@ -60,7 +51,7 @@ func (s *Set) Take() (c Chunk, failure *Failure, ok bool) {
 		p := s.mu.ready[0]
 		s.mu.ready = s.mu.ready[1:]
 		p.ready = false
-		if p.paused {
+		if p.paused || p.full || p.drained != nil {
 			continue
 		}
 		if len(p.queue) == 0 {
@@ -78,7 +69,7 @@ func (s *Set) Take() (c Chunk, failure *Failure, ok bool) {
 		s.kickLocked(p)
 		if b.data == nil {
 			s.mu.used -= b.cost()
-			p.pass(b.next)
+			s.passLocked(p, b.next)
 			continue
 		}
 		s.mu.taken = b.cost()
@@ -105,29 +96,12 @@ func (s *Set) enqueueLocked(p *Partition, b batch) {
 	s.readyLocked(p)
 }
 
-// Deliver says that the reader is about to hand out records of a chunk, from
-// first to before next. It returns false when it must not, for the partition
-// was sought, paused or removed.
-func (s *Set) Deliver(c *Chunk, first, next int64) (Lease, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := c.P
-	if p.buffers != c.buffers {
-		return Lease{}, false
-	}
-	if first > p.position {
-		p.pass(first)
-	}
-	p.position = next
-	return Lease{P: p, First: first, Next: next, Epoch: c.Epoch, seeks: p.seeks}, true
-}
-
 // Pass says that the rest of a chunk holds nothing for the reader.
 func (s *Set) Pass(c *Chunk) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.P.buffers == c.buffers && c.P.position < c.Next {
-		c.P.pass(c.Next)
+		s.passLocked(c.P, c.Next)
 	}
 }
 
@@ -142,47 +116,6 @@ func (s *Set) Fail(c *Chunk, err error) {
 	s.dropLocked(p)
 	p.fail(p.position, c.Next, err)
 	s.readyLocked(p)
-}
-
-// Finish marks the records of a lease, and all before them, as finished.
-func (s *Set) Finish(l Lease) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := l.P; p.seeks == l.seeks && l.Next > p.finished {
-		p.finished, p.finishedEpoch = l.Next, l.Epoch
-	}
-}
-
-// FinishAt marks the records of a partition below next as finished. It reports
-// false when they were not handed out since the last Seek.
-func (s *Set) FinishAt(key Key, next int64, epoch int32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.mu.parts[key]
-	if p == nil || p.position == unknown || next > p.position {
-		return false
-	}
-	if next > p.finished {
-		p.finished, p.finishedEpoch = next, epoch
-	}
-	return true
-}
-
-// Return takes the records of a lease back, to be handed out again, unless
-// they were finished or the partition was sought since.
-func (s *Set) Return(l Lease) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := l.P
-	if p.seeks != l.seeks || p.finished >= l.Next {
-		return
-	}
-	p.position = l.First
-	s.dropLocked(p)
-	if p.state == failed { // what failed comes behind
-		p.state, p.failure = reading, nil
-	}
-	s.kickLocked(p)
 }
 
 // Commit is an offset to be stored for the group.

@@ -47,8 +47,18 @@ type Partition struct {
 	finishedEpoch               int32
 	committed                   int64 // the group's offset as last read or stored
 
+	// out is what was handed out and is not behind finished, by offset; few is
+	// room for some. finished is where the first of them begins, or position.
+	out    []lent
+	few    [4]lent
+	leases uint64 // so far
+
+	full    bool          // nothing more is handed out until out is half of ahead
+	ahead   int           // how much may be in out
+	drained chan struct{} // if not nil nothing more is handed out; closed when out is empty
+
 	// buffers grows when what is in the queue and in the reader's hands stops
-	// to count; seeks grows when the reader's leases do.
+	// to count; seeks grows when answers to lookups do.
 	buffers, seeks uint64
 	flight         uint64 // the request under way; 0 without one
 	queue          []batch
@@ -72,10 +82,12 @@ const batchOverhead = 64
 func (b batch) cost() int { return len(b.data) + batchOverhead }
 
 func newPartition(l Located) *Partition {
-	return &Partition{
+	p := &Partition{
 		key: Key{l.Topic, l.Partition}, id: l.TopicID, leader: NoLeader, leaderEpoch: api.NoEpoch,
 		finished: unknown, position: unknown, fetchAt: unknown, committed: unknown, finishedEpoch: api.NoEpoch,
 	}
+	p.out = p.few[:0]
+	return p
 }
 
 // Key returns the name of the partition.
@@ -91,19 +103,11 @@ func (p *Partition) jump(offset int64) {
 	p.position, p.fetchAt = offset, offset
 }
 
-// start makes offset the place where reading and committing begin.
+// start makes offset the place where reading and committing begin. There must
+// be nothing in out.
 func (p *Partition) start(offset int64) {
 	p.jump(offset)
 	p.finished, p.finishedEpoch = offset, api.NoEpoch
-}
-
-// pass moves over a stretch without records. When nothing is handed out and
-// unfinished, what is passed is finished.
-func (p *Partition) pass(next int64) {
-	if p.finished == p.position || next < p.finished {
-		p.finished = next
-	}
-	p.position = next
 }
 
 // lookUp asks for the offset of a timestamp, special ones included.
@@ -119,5 +123,5 @@ func (p *Partition) fail(offset, next int64, err error) {
 
 // wantsFetch reports whether the leader should be asked for more, now.
 func (p *Partition) wantsFetch(maxBytes int) bool {
-	return p.state == reading && !p.paused && p.leader != NoLeader && p.flight == 0 && p.queued < maxBytes
+	return p.state == reading && !p.paused && p.drained == nil && p.leader != NoLeader && p.flight == 0 && p.queued < maxBytes
 }

@@ -132,6 +132,7 @@ func (s *Set) locateLocked(p *Partition, l Located) {
 // removeLocked forgets a partition.
 func (s *Set) removeLocked(p *Partition) {
 	s.dropLocked(p)
+	s.takeBackLocked(p, 0)
 	p.leader, p.seeks = NoLeader, p.seeks+1
 	delete(s.mu.parts, p.key)
 	s.mu.order = slices.DeleteFunc(s.mu.order, func(q *Partition) bool { return q == p })
@@ -167,6 +168,7 @@ func (s *Set) Seek(tp api.TopicPartition, offset int64) bool {
 		return false
 	}
 	s.dropLocked(p)
+	s.takeBackLocked(p, 0)
 	p.seeks++
 	p.start(offset)
 	s.announceLocked()
@@ -192,6 +194,8 @@ func (s *Set) setPaused(keys []Key, paused bool) {
 		p.paused = paused
 		if paused {
 			s.dropLocked(p)
+		} else {
+			notify(s.news) // what Begin held may go on
 		}
 		s.readyLocked(p)
 		s.kickLocked(p)

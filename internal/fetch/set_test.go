@@ -223,22 +223,23 @@ func TestAnswerOfAFormerLeaderIsIgnored(t *testing.T) {
 }
 
 func TestChunkInHandEndsWithSeekPauseAndRemoval(t *testing.T) {
-	for name, end := range map[string]func(s *Set){
-		"seek":   func(s *Set) { s.Seek(led(0, 0).TopicPartition, 1) },
-		"pause":  func(s *Set) { s.Pause([]Key{key(0)}) },
-		"anew":   func(s *Set) { l := led(0, 1); l.TopicID = uuid.UUID{2}; s.Sync([]Located{l}) },
-		"return": func(s *Set) { s.Return(Lease{P: s.mu.parts[key(0)], Next: 1}) },
+	for name, end := range map[string]func(s *Set, l Lease){
+		"seek":   func(s *Set, _ Lease) { s.Seek(led(0, 0).TopicPartition, 1) },
+		"pause":  func(s *Set, _ Lease) { s.Pause([]Key{key(0)}) },
+		"anew":   func(s *Set, _ Lease) { l := led(0, 1); l.TopicID = uuid.UUID{2}; s.Sync([]Located{l}) },
+		"return": func(s *Set, l Lease) { s.Return(l) },
+		"drain":  func(s *Set, _ Lease) { s.Drain(key(0)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := setAt(Config{}, led(0, 1))
 			answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 3, 1), batchOf(t, 3, 3, 1))
 			c := take(t, s)
-			lease, ok := s.Deliver(&c, 0, 1)
+			lease, ok := s.Deliver(&c, 0, 1, 0)
 			if !ok {
 				t.Fatal("the first record must be delivered")
 			}
-			end(s)
-			if _, ok := s.Deliver(&c, 1, 2); ok {
+			end(s, lease)
+			if _, ok := s.Deliver(&c, 1, 2, 0); ok {
 				t.Error("a record was delivered after it")
 			}
 			s.Pass(&c)
@@ -263,8 +264,8 @@ func TestFinishedNeverExceedsWhatWasHandedOut(t *testing.T) {
 	s := setAt(Config{Group: true}, led(0, 1))
 	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 5, 1))
 	c := take(t, s)
-	first, _ := s.Deliver(&c, 0, 2)
-	second, _ := s.Deliver(&c, 2, 4)
+	first, _ := s.Deliver(&c, 0, 2, 0)
+	second, _ := s.Deliver(&c, 2, 4, 0)
 	finished := func(want int64) {
 		t.Helper()
 		if got := s.Progress()[0].Finished; got != want {
@@ -273,7 +274,7 @@ func TestFinishedNeverExceedsWhatWasHandedOut(t *testing.T) {
 	}
 	finished(0)
 	s.Finish(second)
-	finished(4)
+	finished(0)
 	s.Finish(first)
 	finished(4)
 	if s.FinishAt(key(0), 5, 0) || s.FinishAt(key(7), 1, 0) {
@@ -287,7 +288,7 @@ func TestFinishedNeverExceedsWhatWasHandedOut(t *testing.T) {
 	if cs := s.Commits(); len(cs) != 0 {
 		t.Errorf("commits again: %+v", cs)
 	}
-	third, _ := s.Deliver(&c, 4, 5)
+	third, _ := s.Deliver(&c, 4, 5, 0)
 	s.Seek(led(0, 0).TopicPartition, 1)
 	s.Finish(third) // of before the seek
 	finished(1)
@@ -297,7 +298,7 @@ func TestEmptyBatchesAreFinishedByPassing(t *testing.T) {
 	s := setAt(Config{}, led(0, 1))
 	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 2, 3, 1)) // 0 and 1 were compacted away
 	c := take(t, s)
-	lease, _ := s.Deliver(&c, 2, 3)
+	lease, _ := s.Deliver(&c, 2, 3, 0)
 	if got := s.Progress()[0].Finished; got != 2 {
 		t.Errorf("finished is %d, there is nothing below 2", got)
 	}
@@ -388,7 +389,7 @@ func TestFailureComesInItsTurnUntilSeekOrPause(t *testing.T) {
 	s := setAt(Config{}, led(0, 1), led(1, 2))
 	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 2, 1))
 	c := take(t, s)
-	lease, _ := s.Deliver(&c, 0, 1)
+	lease, _ := s.Deliver(&c, 0, 1, 0)
 	cause := errors.New("no such codec")
 	s.Fail(&c, cause)
 	fails := func(want bool) {
@@ -419,7 +420,7 @@ func TestFailureComesInItsTurnUntilSeekOrPause(t *testing.T) {
 	if c.From != 0 {
 		t.Errorf("got records from %d", c.From)
 	}
-	s.Deliver(&c, 0, 1)
+	s.Deliver(&c, 0, 1, 0)
 	s.Fail(&c, cause)
 	fails(true)
 	s.Seek(led(0, 0).TopicPartition, 2)
@@ -476,12 +477,12 @@ func TestResetLetsWhatIsQueuedComeFirst(t *testing.T) {
 	outOfRange(t, s)
 	s.Found(lookup(t, s), 4, nil) // the log was cut off at 4
 	c := take(t, s)
-	lease, ok := s.Deliver(&c, 0, 8)
+	lease, ok := s.Deliver(&c, 0, 8, 0)
 	if !ok || c.Next != 10 {
 		t.Fatalf("got records up to %d", c.Next)
 	}
 	s.Finish(lease)
-	s.Deliver(&c, 8, 10) // not finished
+	s.Deliver(&c, 8, 10, 0) // not finished
 	if _, _, ok := s.Take(); ok {
 		t.Error("got another batch")
 	}

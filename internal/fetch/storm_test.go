@@ -12,8 +12,8 @@ import (
 
 // storm drives a Set with everything that can happen, in random order, and
 // checks what a consumer relies on: per partition, records come in order, none
-// twice and none skipped except by a seek, a return or a trim; only what was
-// handed out and finished is committed; the budget holds.
+// twice and none skipped except by a seek, a return or a trim; what is committed
+// is all that was finished up to the first record that was not; the budget holds.
 type storm struct {
 	t       *testing.T
 	r       *rand.Rand
@@ -21,7 +21,13 @@ type storm struct {
 	logs    [3]stormLog
 	flights []*Flight
 	chunk   *Chunk
-	leases  []Lease
+	ahead   int // 0: leases are not apart
+	leases  []*stormLease
+}
+
+type stormLease struct {
+	Lease
+	void, done bool
 }
 
 type stormLog struct {
@@ -40,7 +46,7 @@ const (
 func TestStorm(t *testing.T) {
 	for seed := range uint64(500) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			m := &storm{t: t, r: rand.New(rand.NewPCG(seed, 0))}
+			m := &storm{t: t, r: rand.New(rand.NewPCG(seed, 0)), ahead: int(seed%2) * 8}
 			m.s = setAt(Config{MaxBytes: stormMaxBytes, MaxBuffered: stormBudget, Group: true})
 			for i := range m.logs {
 				m.logs[i].leader = int32(i % 2)
@@ -103,20 +109,32 @@ func (m *storm) disturb(n int) {
 		l.next = l.start + m.r.Int64N(l.end-l.start+1)
 		l.seek = l.next
 		m.s.Seek(led(int32(n), 0).TopicPartition, l.next)
+		m.void(int32(n), 0)
 	case 1:
 		l.start += m.r.Int64N(l.end-l.start+1) / 4
 	case 2:
-		if len(m.leases) == 0 {
-			return
+		if last := m.anyLease(); last != nil {
+			m.s.Return(last.Lease)
+			if !last.void && !last.done {
+				m.logs[last.P.key.Partition].next = last.First
+				m.void(last.P.key.Partition, last.First)
+			}
 		}
-		last := m.leases[len(m.leases)-1] // there is one reader: only its newest can come back
-		m.leases = m.leases[:len(m.leases)-1]
-		if m.r.IntN(2) == 0 {
-			m.s.Finish(last)
-		} else if p := last.P; p.seeks == last.seeks && p.finished < last.Next {
-			m.logs[p.key.Partition].next = last.First
-		}
-		m.s.Return(last)
+	}
+}
+
+// anyLease returns one of those there were, or nil.
+func (m *storm) anyLease() *stormLease {
+	if len(m.leases) == 0 {
+		return nil
+	}
+	return m.leases[m.r.IntN(len(m.leases))]
+}
+
+// void notes that the leases of a partition from an offset on do not count.
+func (m *storm) void(n int32, first int64) {
+	for _, l := range m.leases {
+		l.void = l.void || l.P.key.Partition == n && l.First >= first
 	}
 }
 
@@ -177,7 +195,7 @@ func (m *storm) read() {
 	}
 	from := max(c.From, info.BaseOffset)
 	to := min(from+1+m.r.Int64N(4), c.Next)
-	lease, ok := m.s.Deliver(c, from, to)
+	lease, ok := m.s.Deliver(c, from, to, m.ahead)
 	if !ok {
 		m.chunk = nil
 		return
@@ -189,22 +207,35 @@ func (m *storm) read() {
 		m.t.Fatalf("%v: offset %d came, want %d; the log starts at %d", c.P.key, from, l.next, l.start)
 	}
 	l.next, c.From = to, to
-	m.leases = append(m.leases, lease)
+	m.leases = append(m.leases, &stormLease{Lease: lease})
 	if c.From == c.Next {
 		m.chunk = nil
 	}
 }
 
+// finish does so with any lease, and commits.
 func (m *storm) finish() {
-	for _, l := range m.leases {
-		m.s.Finish(l)
-	}
-	m.leases = nil
-	for _, c := range m.s.Commits() {
-		l := m.logs[c.Partition]
-		if c.Offset > max(l.next, l.start) {
-			m.t.Fatalf("partition %d: commits %d, handed out up to %d", c.Partition, c.Offset, l.next)
+	if l := m.anyLease(); l != nil {
+		want := Good
+		if l.void || l.done {
+			want = Void
+		} else if m.logs[l.P.key.Partition].paused {
+			want = Held
 		}
+		if got := m.s.Begin(l.Lease); got != want {
+			m.t.Fatalf("%v from %d may be handled: %d, want %d", l.P.key, l.First, got, want)
+		}
+		if m.r.IntN(3) > 0 || l.void {
+			m.s.Finish(l.Lease)
+			l.done = true
+		} else {
+			m.s.FinishAt(l.P.key, l.Next, 3)
+			for _, o := range m.leases {
+				o.done = o.done || o == l || m.ahead == 0 && o.P == l.P && o.Next <= l.Next
+			}
+		}
+	}
+	for _, c := range m.s.Commits() {
 		m.s.Committed(c)
 	}
 }
@@ -234,8 +265,17 @@ func (m *storm) check() {
 			m.t.Fatalf("%v: %d bytes are queued, not %d", p.key, sum, p.queued)
 		}
 		queued += sum
-		if p.position != unknown && p.finished > p.position {
-			m.t.Fatalf("%v: finished %d, handed out up to %d", p.key, p.finished, p.position)
+		if m.ahead > 0 && len(p.out) > m.ahead {
+			m.t.Fatalf("%v: %d records are handed out", p.key, len(p.out))
+		}
+		finished := p.position
+		for _, l := range m.leases {
+			if l.P == p && !l.void && !l.done {
+				finished = min(finished, l.First)
+			}
+		}
+		if p.finished != finished {
+			m.t.Fatalf("%v: finished %d, want %d", p.key, p.finished, finished)
 		}
 	}
 	reserved = len(m.flights) * stormMaxBytes
@@ -253,7 +293,7 @@ func (m *storm) drain() {
 		m.logs[i].leader, m.logs[i].paused = 0, false
 		m.s.Resume([]Key{key(int32(i))})
 	}
-	for range 2000 {
+	for range 5000 {
 		if m.done() {
 			return
 		}
@@ -265,6 +305,7 @@ func (m *storm) drain() {
 		m.lookUp()
 		m.land()
 		m.read()
+		m.finish()
 		m.check()
 	}
 	m.t.Errorf("it never ends: %+v", m.logs)
