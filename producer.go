@@ -36,6 +36,7 @@ import (
 type Producer struct {
 	cfg    ProducerConfig
 	engine *produce.Engine
+	waits  sync.Pool // of *wait, those that no Send uses
 }
 
 // NewProducer makes a producer. It does not talk to a broker before the first
@@ -53,14 +54,17 @@ func NewProducer(e Endpoint, cfg ProducerConfig) (*Producer, error) {
 // is dropped, and for one that was, OutcomeUnknown is true and the producer
 // goes on to bring it into its partition.
 func (p *Producer) Send(ctx context.Context, r *Record) error {
-	w := waits.Get().(*wait)
+	w, _ := p.waits.Get().(*wait)
+	if w == nil {
+		w = &wait{done: make(chan error, 1)}
+	}
 	w.rec = r
 	err := p.add(ctx, w, true)
 	if err == nil {
 		err = <-w.done
 	}
 	w.rec = nil
-	waits.Put(w)
+	p.waits.Put(w)
 	return err
 }
 
@@ -223,8 +227,6 @@ type wait struct {
 	rec  *Record
 	done chan error // capacity 1
 }
-
-var waits = sync.Pool{New: func() any { return &wait{done: make(chan error, 1)} }}
 
 func (w *wait) sent() *Record { return w.rec }
 
