@@ -79,6 +79,7 @@ var (
 	_ func(string) (mq.DataDirInfo, error)                                   = mq.InspectDataDir
 	_ func(error) bool                                                       = mq.Retriable
 	_ func(error) bool                                                       = mq.OutcomeUnknown
+	_ func(error) error                                                      = mq.Permanent
 	_ func(error) (int32, string, bool)                                      = mq.LeaderHint
 	_ func(error) (int64, int64, bool)                                       = mq.OffsetRange
 
@@ -102,6 +103,10 @@ var (
 	_ = []mq.Start{mq.StartCommitted, mq.StartEarliest, mq.StartLatest}
 	_ = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone}
 	_ = []mq.Isolation{mq.ReadUncommitted, mq.ReadCommitted}
+	_ = []string{
+		mq.HeaderDeadLetterError, mq.HeaderDeadLetterTopic, mq.HeaderDeadLetterPartition, mq.HeaderDeadLetterOffset,
+		mq.HeaderDeadLetterTimestamp, mq.HeaderDeadLetterGroup, mq.HeaderDeadLetterAttempts,
+	}
 	_ = []string{mq.ConfigRetentionMs, mq.ConfigRetentionBytes, mq.ConfigMaxMessageBytes, mq.ConfigTimestampType}
 )
 
@@ -125,8 +130,9 @@ var contract = []any{
 	mq.ConsumerConfig{
 		Topics: []string{"t"}, Partitions: []int32{1}, GroupID: "g", Start: mq.StartLatest, Reset: mq.ResetNone, Isolation: mq.ReadCommitted,
 		MaxBytes: 1, MinBytes: 1, MaxWait: 1, PollInterval: 1, MaxBufferedBytes: 1, AutoCommitInterval: 1, Timeout: 1, CloseTimeout: 1,
-		Logger: slog.Default(),
+		Concurrency: 1, Retry: mq.RetryPolicy{MaxAttempts: 1}, DeadLetterTopic: "d", Logger: slog.Default(),
 	},
+	mq.RetryPolicy{MaxAttempts: 1, Backoff: 1, MaxBackoff: 1},
 	mq.Record{
 		Topic: "t", Partition: 1, Offset: 1, LeaderEpoch: 1, Key: []byte{1}, Value: []byte{1},
 		Headers: []mq.Header{{Key: "k", Value: []byte{1}}}, Timestamp: time.Now(),
@@ -185,7 +191,7 @@ var yamlKey = regexp.MustCompile(`^(-|[a-z]+(_[a-z]+)*)$`)
 
 func TestEveryConfigFieldHasAYAMLKey(t *testing.T) {
 	t.Parallel()
-	for _, c := range []any{mq.BrokerConfig{}, mq.ClientConfig{}, mq.ProducerConfig{}, mq.ConsumerConfig{}, mq.TopicSpec{}} {
+	for _, c := range []any{mq.BrokerConfig{}, mq.ClientConfig{}, mq.ProducerConfig{}, mq.ConsumerConfig{}, mq.RetryPolicy{}, mq.TopicSpec{}} {
 		keys := map[string]bool{}
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(c)) {
 			key := f.Tag.Get("yaml")

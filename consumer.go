@@ -18,8 +18,9 @@ import (
 //
 // There are three ways to read, of which one may be in use at a time:
 //
-//   - Run calls a Handler for each record. A record is finished when the
-//     handler returned nil.
+//   - Run calls a Handler for each record, for several at a time if wanted. A
+//     record is finished when the handler returned nil, or when it is stored in
+//     the dead-letter topic.
 //   - Messages is an iterator. A record is finished when the next one is asked
 //     for.
 //   - Poll returns records in bulk. They are finished at the next Poll, Run or
@@ -27,8 +28,9 @@ import (
 //
 // Only finished records are committed, that is, their offsets are stored under
 // GroupID. So after a crash, a failed handler or a break, what was not finished
-// comes again: a record may be seen twice, and is never skipped. Commit
-// finishes records explicitly.
+// comes again: a record may be seen twice, and is never skipped. What is
+// committed of a partition ends before the first record that is not finished.
+// Commit finishes records explicitly.
 //
 // Brokers that restart, move leadership or are away are waited for. Reading
 // fails only when waiting can't help; the error then holds a *PartitionError,
@@ -45,6 +47,7 @@ type Consumer struct {
 	router  *route.Router
 	set     *fetch.Set
 	offsets *offsetStore // of the group; nil without one
+	dead    *deadLetters // nil without a topic for them
 
 	life   context.Context // of all loops; ends with Close or the endpoint
 	end    context.CancelFunc
@@ -83,6 +86,13 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 		reading:    make(chan struct{}, 1),
 	}
 	c.reader.set = c.set
+	if cfg.DeadLetterTopic != "" {
+		var err error
+		if c.dead, err = newDeadLetters(e, cfg); err != nil {
+			end()
+			return nil, err
+		}
+	}
 	if cfg.GroupID != "" {
 		c.offsets = newOffsetStore(c.router, cfg.GroupID)
 		c.loops.Go(c.groupLoop) // ends with life
@@ -100,6 +110,9 @@ func (c *Consumer) Close() error {
 		c.end()
 		c.loops.Wait()
 		c.closed = c.commitAtEnd(context.Background())
+		if c.dead != nil {
+			c.dead.close()
+		}
 	})
 	return c.closed
 }

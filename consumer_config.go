@@ -64,7 +64,8 @@ type ConsumerConfig struct {
 	// MaxBufferedBytes bounds what is fetched ahead, over all partitions, as it
 	// was on the wire. One batch per broker may come on top, and one batch,
 	// decompressed, in the reader's hands. When the program does not read,
-	// fetching stops here. Default 64 MiB; less than MaxBytes lowers that.
+	// fetching stops here. Records that a Run took up and has not finished count
+	// apart, up to as much. Default 64 MiB; less than MaxBytes lowers that.
 	MaxBufferedBytes int `yaml:"max_buffered_bytes"`
 
 	// AutoCommitInterval is how often offsets of finished records are stored
@@ -72,6 +73,30 @@ type ConsumerConfig struct {
 	// negative turns all of that off, then only Commit stores.
 	// Kafka: auto.commit.interval.ms, enable.auto.commit.
 	AutoCommitInterval time.Duration `yaml:"auto_commit_interval"`
+
+	// Concurrency is how many records Run has handled at a time. Default 1: each
+	// partition is handled strictly in the order of its offsets. Above 1 only
+	// records of a partition that have equal keys are: they never overlap. A
+	// record without a key (nil, not empty) has no order to keep, and is taken up
+	// as soon as there is room. Whatever the order in which records are finished,
+	// what is committed ends before the first one that is not. Records are taken
+	// up at most 1,000, or four times Concurrency if that is more, ahead of it in
+	// their partition: one that takes long, or waits for a retry, holds up its key
+	// at once, and its partition when as many are behind it. Messages and Poll
+	// take no notice of it.
+	Concurrency int `yaml:"concurrency"`
+
+	// Retry says how often Run calls the handler again for a record that it
+	// failed. Meanwhile records that must come after it wait, and others do not:
+	// with a Concurrency of 1 those are of other partitions. Default: not at all.
+	Retry RetryPolicy `yaml:"retry"`
+
+	// DeadLetterTopic is where Run sends records that the handler failed for good:
+	// as they are, and with headers that say why, see HeaderDeadLetterError. One
+	// is finished when all of its new partition's majority has it; until then Run
+	// tries again, so it is never lost, and may be there twice after a crash.
+	// Default none: a record that fails for good stops Run.
+	DeadLetterTopic string `yaml:"dead_letter_topic"`
 
 	// Timeout bounds one attempt of a request, on top of MaxWait. Attempts are
 	// repeated, so a broker may be away for longer. Default 10s. Kafka:
@@ -104,6 +129,10 @@ func (c ConsumerConfig) withDefaults() ConsumerConfig {
 	orDefault(&c.MaxWait, defaultMaxWait)
 	orDefault(&c.MaxBufferedBytes, defaultConsumerBuffered)
 	orDefault(&c.AutoCommitInterval, defaultAutoCommit)
+	orDefault(&c.Concurrency, 1)
+	orDefault(&c.Retry.MaxAttempts, 1)
+	orDefault(&c.Retry.Backoff, defaultRetryBackoff)
+	orDefault(&c.Retry.MaxBackoff, defaultRetryMaxBackoff)
 	orDefault(&c.Timeout, defaultConsumerTimeout)
 	orDefault(&c.CloseTimeout, defaultConsumerClose)
 	if c.Logger == nil {
@@ -147,6 +176,16 @@ func (c ConsumerConfig) validate() error {
 	if _, err := c.Isolation.MarshalText(); err != nil {
 		fault("isolation: %w", err)
 	}
+	if c.Retry.MaxBackoff >= 0 && c.Retry.Backoff > c.Retry.MaxBackoff {
+		fault("retry.backoff: %v is above retry.max_backoff, %v", c.Retry.Backoff, c.Retry.MaxBackoff)
+	}
+	if name := c.DeadLetterTopic; name != "" {
+		if err := topic.CheckName(name); err != nil {
+			fault("dead_letter_topic: %w", err)
+		} else if slices.Contains(c.Topics, name) {
+			fault("dead_letter_topic: %q is one of topics: what fails would come again for ever", name)
+		}
+	}
 	for _, f := range []struct {
 		name  string
 		value int64
@@ -156,6 +195,9 @@ func (c ConsumerConfig) validate() error {
 		{"max_wait", int64(c.MaxWait)},
 		{"poll_interval", int64(c.PollInterval)},
 		{"max_buffered_bytes", int64(c.MaxBufferedBytes)},
+		{"concurrency", int64(c.Concurrency)},
+		{"retry.backoff", int64(c.Retry.Backoff)},
+		{"retry.max_backoff", int64(c.Retry.MaxBackoff)},
 		{"timeout", int64(c.Timeout)},
 		{"close_timeout", int64(c.CloseTimeout)},
 	} {

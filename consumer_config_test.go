@@ -18,6 +18,7 @@ func TestConsumerConfigFaultsAreAllNamed(t *testing.T) {
 	_, err := mq.NewConsumer(e, mq.ConsumerConfig{
 		Topics: []string{"a/b", "a", "a"}, Partitions: []int32{-1, 2, 2}, Start: mq.StartAt(-3), Reset: 9, Isolation: 9,
 		MaxBytes: -1, MinBytes: -1, MaxWait: -1, PollInterval: -1, MaxBufferedBytes: -1, Timeout: -1, CloseTimeout: -1,
+		Concurrency: -1, Retry: mq.RetryPolicy{Backoff: -1, MaxBackoff: -1}, DeadLetterTopic: "a",
 	})
 	if !errors.Is(err, mq.ErrInvalidConfig) {
 		t.Fatalf("got %v", err)
@@ -25,8 +26,17 @@ func TestConsumerConfigFaultsAreAllNamed(t *testing.T) {
 	for _, want := range []string{
 		`topics: mq: topic name`, `topics: "a" is there twice`, "partitions: -1", "partitions: 2 is there twice", "start: ", "reset: ", "isolation: ",
 		"max_bytes: ", "min_bytes: ", "max_wait: ", "poll_interval: ", "max_buffered_bytes: ", "timeout: ", "close_timeout: ",
+		"concurrency: ", "retry.backoff: ", "retry.max_backoff: ", `dead_letter_topic: "a" is one of topics`,
 	} {
 		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in: %v", want, err)
+		}
+	}
+	for want, cfg := range map[string]mq.ConsumerConfig{
+		"retry.backoff: 11s is above retry.max_backoff, 10s": {Topics: []string{"t"}, Retry: mq.RetryPolicy{Backoff: 11 * time.Second}},
+		"dead_letter_topic: mq: topic name":                  {Topics: []string{"t"}, DeadLetterTopic: "no spaces"},
+	} {
+		if _, err := mq.NewConsumer(e, cfg); !errors.Is(err, mq.ErrInvalidConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in: %v", want, err)
 		}
 	}

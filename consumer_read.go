@@ -8,9 +8,13 @@ import (
 	"runtime/debug"
 )
 
-// Handler is called by Consumer.Run for each record, one at a time. When it
-// returns nil, the record is finished; an error stops Run, and the record comes
-// again. ctx ends with Run's and with Close. The record belongs to the handler.
+// Handler is called by Consumer.Run for each record: one at a time, or as many as
+// ConsumerConfig.Concurrency says, from several goroutines then. When it returns
+// nil, the record is finished. An error, or a panic, has the record tried again
+// as ConsumerConfig.Retry says, then sent to the DeadLetterTopic; without any of
+// these it stops Run, and the record comes again. ctx ends with Run's and with
+// Close. The record belongs to the handler; its bytes may be needed for another
+// attempt or a dead letter, so they must stay as they are where these are set.
 type Handler interface {
 	Handle(ctx context.Context, r *Record) error
 }
@@ -21,7 +25,7 @@ type HandlerFunc func(ctx context.Context, r *Record) error
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, r *Record) error { return f(ctx, r) }
 
-// PanicError is what Run returns when a handler panicked. It holds
+// PanicError is how a handler failed that panicked. It holds
 // ErrHandlerPanicked, and the value if that is an error.
 type PanicError struct {
 	Value any
@@ -67,10 +71,11 @@ func (e *PartitionError) Unwrap() error { return e.Err }
 
 // Run calls h for each record until ctx ends, which is no error: Run then waits
 // for the handler, commits what is finished, and returns nil. Otherwise it
-// returns why it stopped, after the same commit: the handler's error, a
-// *PanicError, an error from reading (see Consumer), or ErrClosed. A failed
-// commit is reported, too. The record whose handler failed is the next one that
-// is handed out; retrying it by calling Run again is up to the caller.
+// returns why it stopped, after the same: the handler's error, a *PanicError, an
+// error from reading (see Consumer), or ErrClosed. A failed commit is reported,
+// too. The first record of each partition that is not finished is the next one
+// that is handed out, to whoever reads next. With a Concurrency above 1, records
+// behind it may have been finished; they come again as well.
 func (c *Consumer) Run(ctx context.Context, h Handler) error {
 	if err := c.beginRead(); err != nil {
 		return fmt.Errorf("run: %w", err)
@@ -78,7 +83,11 @@ func (c *Consumer) Run(ctx context.Context, h Handler) error {
 	defer c.endRead()
 	bound, cancel := c.bind(ctx)
 	defer cancel()
-	err := c.handleAll(bound, h)
+	all := c.handleAll
+	if c.cfg.Concurrency > 1 || c.cfg.Retry.MaxAttempts != 1 || c.dead != nil {
+		all = c.work
+	}
+	err := all(bound, h)
 	switch {
 	case ctx.Err() != nil && (errors.Is(err, context.Cause(ctx)) || errors.Is(err, ctx.Err())):
 		err = nil // stopping is what was asked for
@@ -105,23 +114,35 @@ func (c *Consumer) handleAll(ctx context.Context, h Handler) error {
 
 // handle calls the handler for one record, which is either finished afterwards
 // or given back.
-func (c *Consumer) handle(ctx context.Context, h Handler, run run) (err error) {
+func (c *Consumer) handle(ctx context.Context, h Handler, run run) error {
 	finished := false
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
+	defer func() { // also when the handler ends its goroutine
 		if finished {
 			c.set.Finish(run.lease)
 		} else {
 			c.set.Return(run.lease)
 		}
 	}()
-	if err := h.Handle(ctx, &run.records[0]); err != nil {
-		return fmt.Errorf("handler failed at %s: %w", describe(&run.records[0]), err)
+	r := &run.records[0]
+	if err := callHandler(ctx, h, r); err != nil {
+		return handlerError(r, err)
 	}
 	finished = true
 	return nil
+}
+
+// callHandler makes an error of a panic.
+func callHandler(ctx context.Context, h Handler, r *Record) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return h.Handle(ctx, r)
+}
+
+func handlerError(r *Record, err error) error {
+	return fmt.Errorf("handler failed at %s: %w", describe(r), err)
 }
 
 // Messages reads records one by one. A record is finished when the next one is

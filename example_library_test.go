@@ -55,7 +55,8 @@ func ExampleProducer_SendBatch() {
 	// b: true
 }
 
-// A handler that fails gets the record again, for as long as the program wants.
+// A handler that fails stops Run, and gets the record again when the program
+// wants to. (ConsumerConfig.Retry does that by itself.)
 func ExampleConsumer_Run() {
 	ctx, broker, stop := numbers(3)
 	defer stop()
@@ -91,6 +92,71 @@ func ExampleConsumer_Run() {
 	// again: handler failed at events/0@1: not now
 	// did 1
 	// did 2
+}
+
+// A work queue: many jobs at a time, and what can't be done is kept for people.
+func ExampleConsumerConfig() {
+	ctx, broker, stop := numbers(0)
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, name := range []string{"jobs", "jobs-failed"} {
+		_, err := mq.NewAdmin(broker).CreateTopic(ctx, mq.TopicSpec{Name: name})
+		check(err)
+	}
+	producer, err := mq.NewProducer(broker, mq.ProducerConfig{Topic: "jobs"})
+	check(err)
+	defer producer.Close()
+	check(producer.SendBatch(ctx, &mq.Record{Value: []byte("print")}, &mq.Record{}, &mq.Record{Value: []byte("bind")}))
+	done := make(chan bool, 1)
+	work := func(r *mq.Record) error {
+		if string(r.Value) == "print" {
+			return errors.New("out of paper")
+		}
+		fmt.Printf("did %s\n", r.Value)
+		done <- true
+		return nil
+	}
+	go func() {
+		defer cancel()
+		<-done
+		failed, err := mq.NewConsumer(broker, mq.ConsumerConfig{Topics: []string{"jobs-failed"}})
+		check(err)
+		defer failed.Close()
+		letters := 0
+		for r, err := range failed.Messages(ctx) {
+			check(err)
+			fmt.Print("gave up:")
+			for _, h := range r.Headers {
+				if h.Key == mq.HeaderDeadLetterError || h.Key == mq.HeaderDeadLetterAttempts {
+					fmt.Printf(" %s", h.Value)
+				}
+			}
+			fmt.Println()
+			if letters++; letters == 2 {
+				break
+			}
+		}
+	}()
+	// README
+	consumer, err := mq.NewConsumer(broker, mq.ConsumerConfig{
+		Topics: []string{"jobs"}, GroupID: "workers",
+		Concurrency:     16,
+		Retry:           mq.RetryPolicy{MaxAttempts: 5, Backoff: time.Millisecond},
+		DeadLetterTopic: "jobs-failed",
+	})
+	check(err)
+	defer consumer.Close()
+	check(consumer.Run(ctx, mq.HandlerFunc(func(ctx context.Context, r *mq.Record) error {
+		if len(r.Value) == 0 {
+			return mq.Permanent(errors.New("an empty job")) // no retry will cure it
+		}
+		return work(r)
+	})))
+	// Unordered output:
+	// did bind
+	// gave up: an empty job 1
+	// gave up: out of paper 5
 }
 
 // The iterator suits programs that stop by themselves.

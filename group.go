@@ -69,8 +69,9 @@ func (s *offsetStore) commit(ctx context.Context, offsets []api.OffsetCommit) (r
 
 // Commit marks the records, and those before them in their partitions, as
 // finished, and then stores the offsets of everything finished under GroupID.
-// Without records it stores what is finished already; what Poll returned last
-// is not. It waits for the answer and repeats attempts until ctx ends. Errors:
+// In a Run with a Concurrency above 1, or an error policy, it marks no others
+// than those named. Without records it stores what is finished already; what
+// Poll returned last is not. It waits for the answer and repeats attempts until ctx ends. Errors:
 // ErrInvalidGroupID without a GroupID, ErrInvalidRequest for a record that was
 // not handed out since the last Seek of its partition.
 func (c *Consumer) Commit(ctx context.Context, rs ...*Record) error {

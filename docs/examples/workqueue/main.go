@@ -24,7 +24,6 @@ import (
 
 const (
 	workers         = 3
-	tries           = 3
 	jobsPerCustomer = 10
 )
 
@@ -45,15 +44,13 @@ func run(ctx context.Context) error {
 	}
 	defer broker.Close()
 	// There can be as many workers at a time as there are partitions.
-	if _, err := mq.NewAdmin(broker).CreateTopic(ctx, mq.TopicSpec{Name: "jobs", Partitions: workers}); err != nil {
-		return err
+	admin := mq.NewAdmin(broker)
+	for topic, partitions := range map[string]int{"jobs": workers, "jobs-failed": 1} {
+		if _, err := admin.CreateTopic(ctx, mq.TopicSpec{Name: topic, Partitions: partitions}); err != nil {
+			return err
+		}
 	}
-	producer, err := mq.NewProducer(broker, mq.ProducerConfig{Topic: "jobs"})
-	if err != nil {
-		return err
-	}
-	defer producer.Close()
-	if err := enqueue(ctx, producer); err != nil {
+	if err := enqueue(ctx, broker); err != nil {
 		return err
 	}
 
@@ -61,19 +58,17 @@ func run(ctx context.Context) error {
 	defer stop()
 	var left atomic.Int64
 	left.Store(int64(len(customers) * jobsPerCustomer))
-	var team sync.WaitGroup
-	errs := make([]error, workers)
-	for i := range workers {
-		team.Go(func() {
-			errs[i] = work(ctx, broker, int32(i), func(ctx context.Context, job *mq.Record) error {
-				err := attempt(ctx, producer, job)
-				if err == nil && left.Add(-1) == 0 {
-					stop() // real workers go on and wait for the next job
-				}
-				return err
-			})
-		})
+	settled := func() {
+		if left.Add(-1) == 0 {
+			stop() // real workers go on and wait for the next job
+		}
 	}
+	var team sync.WaitGroup
+	errs := make([]error, workers+1)
+	for i := range workers {
+		team.Go(func() { errs[i] = work(ctx, broker, int32(i), settled) })
+	}
+	team.Go(func() { errs[workers] = review(ctx, broker, settled) })
 	team.Wait()
 	fmt.Printf("%d jobs left\n", left.Load())
 	return errors.Join(errs...)
@@ -81,7 +76,12 @@ func run(ctx context.Context) error {
 
 // enqueue sends the jobs. The key keeps those of a customer in order; without
 // one they are spread over the partitions.
-func enqueue(ctx context.Context, producer *mq.Producer) error {
+func enqueue(ctx context.Context, e mq.Endpoint) error {
+	producer, err := mq.NewProducer(e, mq.ProducerConfig{Topic: "jobs"})
+	if err != nil {
+		return err
+	}
+	defer producer.Close()
 	var jobs []*mq.Record
 	for n := range jobsPerCustomer {
 		for _, customer := range customers {
@@ -91,44 +91,60 @@ func enqueue(ctx context.Context, producer *mq.Producer) error {
 	return producer.SendBatch(ctx, jobs...)
 }
 
-// work does the jobs of one partition, one after the other, until ctx ends. A
-// job whose worker died before it was stored as done is done again.
-func work(ctx context.Context, e mq.Endpoint, partition int32, do mq.HandlerFunc) error {
+// work does the jobs of one partition until ctx ends, several at a time, those
+// of a customer one after the other. A job that fails is tried again, and holds
+// up only its customer meanwhile; one that can't be done goes to a topic of its
+// own. A job whose worker died before it was stored as done is done again.
+func work(ctx context.Context, e mq.Endpoint, partition int32, done func()) error {
 	consumer, err := mq.NewConsumer(e, mq.ConsumerConfig{
 		Topics: []string{"jobs"}, GroupID: "workers", Partitions: []int32{partition},
+		Concurrency:     4,
+		Retry:           mq.RetryPolicy{MaxAttempts: 3, Backoff: time.Millisecond}, // longer in real life
+		DeadLetterTopic: "jobs-failed",
 	})
 	if err != nil {
 		return err
 	}
 	defer consumer.Close()
-	return consumer.Run(ctx, do)
-}
-
-// attempt does a job, several times if need be. One that can't be done goes to
-// a topic of its own, for people to look at, and does not hold up the others.
-func attempt(ctx context.Context, producer *mq.Producer, job *mq.Record) error {
-	var err error
-	for n := range tries {
-		if err = do(job); err == nil {
-			return nil
+	return consumer.Run(ctx, mq.HandlerFunc(func(_ context.Context, job *mq.Record) error {
+		if err := do(job); err != nil {
+			return err
 		}
-		select {
-		case <-time.After(time.Millisecond << n): // longer in real life
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	fmt.Printf("job %s of %s is given up: %v\n", job.Value, job.Key, err)
-	return producer.Send(ctx, &mq.Record{
-		Topic: "jobs-failed", Key: job.Key, Value: job.Value,
-		Headers: []mq.Header{{Key: "error", Value: []byte(err.Error())}},
-	})
+		done()
+		return nil
+	}))
 }
 
 // do is the work. One job of one customer can't be done.
 func do(job *mq.Record) error {
 	if string(job.Key) == "ken" && string(job.Value) == "7" {
 		return errors.New("out of paper")
+	}
+	return nil
+}
+
+// review looks at the jobs that were given up.
+func review(ctx context.Context, e mq.Endpoint, done func()) error {
+	consumer, err := mq.NewConsumer(e, mq.ConsumerConfig{Topics: []string{"jobs-failed"}, GroupID: "reviewers"})
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	for job, err := range consumer.Messages(ctx) {
+		if err != nil {
+			return err
+		}
+		fmt.Printf("job %s of %s is given up: %s\n", job.Value, job.Key, header(job, mq.HeaderDeadLetterError))
+		done()
+	}
+	return nil
+}
+
+func header(r *mq.Record, key string) []byte {
+	for _, h := range r.Headers {
+		if h.Key == key {
+			return h.Value
+		}
 	}
 	return nil
 }

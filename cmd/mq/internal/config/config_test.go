@@ -248,6 +248,7 @@ func TestEveryKeyComesFromTheHighestSource(t *testing.T) {
 			"data_dir": "d", "group_id": "g", "auto_commit": "false", "disable_auto_create": "true",
 			"cluster.listen": "h:1",
 			"max_memory":     "99999999", "max_in_flight": "3",
+			"retry.backoff": "77ms", "retry.max_backoff": "777ms",
 		}[key]
 		switch {
 		case value != "":
