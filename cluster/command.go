@@ -22,6 +22,10 @@ const (
 	kindMeta            kind = 5
 	kindCommitOffsets   kind = 6
 	kindPurgeTopic      kind = 7
+	kindGroup           kind = 8
+	kindDeleteGroup     kind = 9
+	kindDeleteOffsets   kind = 10
+	kindExpireGroup     kind = 11
 )
 
 // header is the fixed front of every command. Everything that is not a function
@@ -71,7 +75,7 @@ type result struct {
 	offset   int64 // base offset of an append, -1 when unknown
 	logStart int64
 	epoch    int32
-	value    any // of metadata commands
+	value    any // of metadata commands and commits
 }
 
 func refused(err error) result { return result{err: err, offset: -1} }

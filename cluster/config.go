@@ -48,6 +48,12 @@ type Config struct {
 	Observe                Observer
 	ProducerExpiry         time.Duration // a producer silent for so long is forgotten; default 7 days. Kafka: transactional.id.expiration.ms
 
+	MaxGroupMembers  int           // of one group; default 1000. Kafka: group.consumer.max.size
+	GroupInterval    time.Duration // between heartbeats of a member; default 3 s. Kafka: group.consumer.heartbeat.interval.ms
+	SessionTimeout   time.Duration // of members that do not say; default 45 s. Kafka: group.consumer.session.timeout.ms
+	RebalanceTimeout time.Duration // of members that do not say; default 5 min. Kafka: max.poll.interval.ms
+	OffsetsRetention time.Duration // after which a group without members loses its offsets; default 7 days, negative never. Kafka: offsets.retention.minutes
+
 	Test TestSeams
 }
 
@@ -100,6 +106,11 @@ func (c Config) withDefaults() Config {
 	orInt(&c.Test.SnapshotTimeout, 30*time.Second)
 	orInt(&c.Test.StoreGrace, 10*time.Second)
 	orInt(&c.ProducerExpiry, 7*24*time.Hour)
+	orInt(&c.MaxGroupMembers, 1000)
+	orInt(&c.GroupInterval, 3*time.Second)
+	orInt(&c.SessionTimeout, 45*time.Second)
+	orInt(&c.RebalanceTimeout, 5*time.Minute)
+	orInt(&c.OffsetsRetention, 7*24*time.Hour)
 	if c.Dir == "" {
 		// Raft log and store live in the same memory.
 		c.SnapshotBytes = min(c.SnapshotBytes, c.MaxMemory/16)

@@ -14,6 +14,8 @@ import (
 	"github.com/google/uuid"
 	sm "github.com/lni/dragonboat/v4/statemachine"
 
+	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/group"
 	"github.com/raftmq/mq/internal/record"
 	"github.com/raftmq/mq/storage"
 )
@@ -242,28 +244,73 @@ func partitionLog(tb testing.TB, rng *rand.Rand, length int) *commands {
 	return c
 }
 
+// groupLog is a log with everything in it that can happen to groups. What members
+// do is computed as the coordinator does, from what was applied before.
 func groupLog(tb testing.TB, rng *rand.Rand, length int) *commands {
 	c := &commands{}
+	scout := driveGroups(tb, openStore(tb, storage.NewMemFS()), 2)
+	store := scout.machine.app.(*groupStore)
 	epoch := int32(0)
 	topics := []uuid.UUID{{1}, {2}, {3}}
-	for i := range length {
-		switch roll := rng.IntN(12); {
-		case roll == 0 || epoch == 0:
-			epoch++
-			c.add(kindBeginEpoch, epoch, int64(i), nil)
-		case roll < 3:
-			id := topics[rng.IntN(len(topics))]
-			c.add(kindPurgeTopic, epoch-rng.Int32N(2), int64(i), id[:])
-		default:
-			cmd := commitCommand{Group: fmt.Sprint("g", rng.IntN(3)), MemberEpoch: -1}
-			for range 1 + rng.IntN(3) {
-				cmd.Offsets = append(cmd.Offsets, commitRecord{TopicID: topics[rng.IntN(len(topics))], Partition: rng.Int32N(3), Offset: int64(i)})
-			}
-			body, err := json.Marshal(cmd)
-			if err != nil {
+	add := func(k kind, epoch int32, at int, cmd any) {
+		body, ok := cmd.([]byte)
+		if !ok {
+			var err error
+			if body, err = json.Marshal(cmd); err != nil {
 				tb.Fatal(err)
 			}
-			c.add(kindCommitOffsets, epoch, int64(i), body)
+		}
+		c.add(k, epoch, int64(at), body)
+		scout.update(tb, c.entries[len(c.entries)-1])
+	}
+	offsets := func(i int) (out []commitRecord) {
+		for range 1 + rng.IntN(3) {
+			out = append(out, commitRecord{TopicID: topics[rng.IntN(len(topics))], Partition: rng.Int32N(3), Offset: int64(i)})
+		}
+		return out
+	}
+	for i := range length {
+		name := fmt.Sprint("g", rng.IntN(3))
+		state, err := store.state(name)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		forget := forgetCommand{Group: name, Revision: state.Revision - uint64(rng.IntN(2)), Before: int64(i - 10)}
+		switch roll := rng.IntN(20); {
+		case roll == 0 || epoch == 0:
+			epoch++
+			add(kindBeginEpoch, epoch, i, []byte(nil))
+		case roll < 3:
+			id := topics[rng.IntN(len(topics))]
+			add(kindPurgeTopic, epoch-rng.Int32N(2), i, id[:])
+		case roll < 10:
+			id := fmt.Sprint("m", rng.IntN(3))
+			h := &group.Heartbeat{MemberID: id, Epoch: state.Epoch, Subscription: group.Subscription{Topics: []string{"1", "2"}}}
+			if state.Members[id] == nil {
+				h.Epoch = api.JoinEpoch
+			} else if rng.IntN(3) == 0 {
+				h.Epoch = api.LeaveEpoch
+			}
+			next, out := state.Next(group.Input{
+				Topics:     group.NewTopics([]group.Topic{{Name: "1", ID: topics[0], Partitions: 3}, {Name: "2", ID: topics[1], Partitions: 2}}),
+				Heartbeats: []*group.Heartbeat{h}, MaxMembers: 3, Now: int64(i),
+			})
+			cmd := groupCommand{Group: name, Revision: forget.Revision, Header: next.EncodeHeader(), Deleted: out.Deleted}
+			for _, m := range out.Put {
+				cmd.Put = append(cmd.Put, memberRecord{m.ID, m.Encode()})
+			}
+			add(kindGroup, epoch, i, cmd)
+		case roll < 11:
+			add(kindDeleteGroup, epoch, i, forget)
+		case roll < 12:
+			forget.Offsets = offsets(i)
+			add(kindDeleteOffsets, epoch, i, forget)
+		case roll < 14:
+			add(kindExpireGroup, epoch, i, forget)
+		case roll < 17:
+			add(kindCommitOffsets, epoch, i, commitCommand{Group: name, MemberID: fmt.Sprint("m", rng.IntN(3)), MemberEpoch: state.Epoch - rng.Int32N(3), Offsets: offsets(i)})
+		default:
+			add(kindCommitOffsets, epoch, i, commitCommand{Group: name, MemberEpoch: -1, Force: rng.IntN(4) == 0, Offsets: offsets(i)})
 		}
 	}
 	return c

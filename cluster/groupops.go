@@ -62,11 +62,12 @@ func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest)
 	if err := checkCommit(req); err != nil {
 		return nil, err
 	}
-	if req.MemberID != "" || req.MemberEpoch >= 0 {
-		return nil, fmt.Errorf("group %s: %w: %q", req.Group, mqerr.ErrUnknownMember, req.MemberID)
+	if req.MemberID == "" && req.MemberEpoch != api.NoMemberEpoch {
+		return nil, fmt.Errorf("group %s: %w: no member has no id", req.Group, mqerr.ErrUnknownMember)
 	}
 	resp := &api.CommitOffsetsResponse{}
-	cmd := commitCommand{Group: req.Group, MemberID: req.MemberID, MemberEpoch: req.MemberEpoch}
+	cmd := commitCommand{Group: req.Group, MemberID: req.MemberID, MemberEpoch: req.MemberEpoch, Force: req.Force}
+	var at []int // which results the offsets of the command are for
 	s := n.meta.state.Load()
 	for _, o := range req.Offsets {
 		res := api.CommitResult{TopicPartition: o.TopicPartition}
@@ -77,6 +78,7 @@ func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest)
 		} else {
 			res.TopicID = t.ID
 			cmd.Offsets = append(cmd.Offsets, commitRecord{t.ID, o.Partition, o.Offset, o.LeaderEpoch, o.Metadata})
+			at = append(at, len(resp.Results))
 		}
 		resp.Results = append(resp.Results, res)
 	}
@@ -87,14 +89,33 @@ func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest)
 	if err != nil {
 		return nil, err
 	}
-	body, err := json.Marshal(cmd)
+	res, err := n.runGroup(ctx, r, kindCommitOffsets, cmd)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
-	}
-	if _, err := n.proposeAndWait(ctx, r, kindCommitOffsets, body); err != nil {
 		return nil, coordinatorError(req.Group, err)
 	}
+	for i, err := range res.value.([]error) {
+		resp.Results[at[i]].Err = err
+	}
 	return resp, nil
+}
+
+// proposeGroup hands a command of groups to raft, as propose does.
+func (n *Node) proposeGroup(r *replica, k kind, cmd any, done func(result)) {
+	body, err := json.Marshal(cmd)
+	if err != nil {
+		done(refused(fmt.Errorf("%w: %w", mqerr.ErrInternal, err)))
+		return
+	}
+	r.propose(k, body, n.cfg.ProposeTimeout, done)
+}
+
+// runGroup proposes a command of groups and waits for its outcome.
+func (n *Node) runGroup(ctx context.Context, r *replica, k kind, cmd any) (result, error) {
+	body, err := json.Marshal(cmd)
+	if err != nil {
+		return result{}, fmt.Errorf("%w: %w", mqerr.ErrInternal, err)
+	}
+	return n.proposeAndWait(ctx, r, k, body)
 }
 
 // notCoordinator tells whom to ask about a group instead.
@@ -163,26 +184,6 @@ func (n *Node) FetchOffsets(ctx context.Context, req *api.FetchOffsetsRequest) (
 	return resp, nil
 }
 
-// ListGroups implements api.Broker. It gives the groups of which this broker has
-// a copy; who wants all asks every broker.
-func (n *Node) ListGroups(context.Context, *api.ListGroupsRequest) (*api.ListGroupsResponse, error) {
-	names := make(map[string]struct{})
-	var errs []error
-	n.eachReplica(func(r *replica) {
-		if g, ok := r.machine.app.(*groupStore); ok {
-			errs = append(errs, g.list(names))
-		}
-	})
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	resp := &api.ListGroupsResponse{}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		resp.Groups = append(resp.Groups, api.GroupInfo{Group: name})
-	}
-	return resp, nil
-}
-
 // purgeOffsets drops what groups committed to a deleted topic. It is a matter of
 // tidiness: offsets are keyed by topic id, so nothing reads them any more.
 func (n *Node) purgeOffsets(id uuid.UUID) {
@@ -193,26 +194,4 @@ func (n *Node) purgeOffsets(id uuid.UUID) {
 			}
 		}
 	})
-}
-
-var errNotBalanced = fmt.Errorf("%w: balanced groups", mqerr.ErrUnsupportedVersion)
-
-// GroupHeartbeat implements api.Broker.
-func (n *Node) GroupHeartbeat(context.Context, *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
-	return nil, errNotBalanced
-}
-
-// DescribeGroup implements api.Broker.
-func (n *Node) DescribeGroup(context.Context, *api.DescribeGroupRequest) (*api.DescribeGroupResponse, error) {
-	return nil, errNotBalanced
-}
-
-// DeleteGroup implements api.Broker.
-func (n *Node) DeleteGroup(context.Context, *api.DeleteGroupRequest) (*api.DeleteGroupResponse, error) {
-	return nil, errNotBalanced
-}
-
-// DeleteOffsets implements api.Broker.
-func (n *Node) DeleteOffsets(context.Context, *api.DeleteOffsetsRequest) (*api.DeleteOffsetsResponse, error) {
-	return nil, errNotBalanced
 }

@@ -2,7 +2,7 @@ package cluster
 
 import (
 	"encoding/binary"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -21,9 +21,9 @@ const (
 	maxCommitMetadata = 4096 // Kafka: offset.metadata.max.bytes
 )
 
-// groupStore is the application of a group shard: committed offsets of the
-// groups whose ids hash to its slot. Members and epochs come with balancing;
-// the record has room for them.
+// groupStore is the application of a group shard: members and committed offsets
+// of the groups whose ids hash to its slot. It is dumb: the coordinator computes
+// what becomes of a group, and what is refused here is what it could not know.
 type groupStore struct {
 	store *storage.Store
 	id    storage.ReplicaID
@@ -38,22 +38,6 @@ func slotOf(group string) int {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, group)
 	return int(h.Sum32() % groupSlots)
-}
-
-// commitCommand is the body of a kindCommitOffsets command.
-type commitCommand struct {
-	Group       string         `json:"group"`
-	MemberID    string         `json:"member_id,omitempty"`
-	MemberEpoch int32          `json:"member_epoch"`
-	Offsets     []commitRecord `json:"offsets"`
-}
-
-type commitRecord struct {
-	TopicID     uuid.UUID `json:"topic_id"`
-	Partition   int32     `json:"partition"`
-	Offset      int64     `json:"offset"`
-	LeaderEpoch int32     `json:"leader_epoch"`
-	Metadata    string    `json:"metadata,omitempty"`
 }
 
 // offsetRecord is what is stored for one group and partition.
@@ -131,73 +115,6 @@ func (g *groupStore) restore(r io.Reader, stop <-chan struct{}) (uint64, error) 
 	return g.kv.Applied(), loadEpoch(g.kv, &g.epoch)
 }
 
-func (g *groupStore) begin() tx {
-	return &groupTx{g: g, batch: g.kv.NewBatch(), term: g.epoch}
-}
-
-type groupTx struct {
-	g     *groupStore
-	batch *storage.KVBatch
-	term  int32
-	set   [][]byte // keys written by this batch, which a scan does not see yet
-}
-
-func (t *groupTx) epoch() int32 { return t.term }
-
-func (t *groupTx) beginEpoch(epoch int32, _ uint8) {
-	t.term = epoch
-	storeEpoch(t.batch, epoch)
-}
-
-func (t *groupTx) apply(h header, body []byte) result {
-	switch h.kind { //nolint:exhaustive // the rest is refused
-	case kindCommitOffsets:
-		var c commitCommand
-		if err := json.Unmarshal(body, &c); err != nil {
-			return refused(fmt.Errorf("%w: offset commit: %w", mqerr.ErrInternal, err))
-		}
-		for _, o := range c.Offsets {
-			rec := offsetRecord{o.Offset, o.LeaderEpoch, c.MemberEpoch, h.time, o.Metadata}
-			key := offsetKey(c.Group, o.TopicID, o.Partition)
-			t.batch.Set(key, rec.encode())
-			t.set = append(t.set, key)
-		}
-		return result{}
-	case kindPurgeTopic:
-		var id uuid.UUID
-		if len(body) != len(id) {
-			return refused(fmt.Errorf("%w: purge of %d bytes", mqerr.ErrInternal, len(body)))
-		}
-		copy(id[:], body)
-		return result{err: t.purge(id)}
-	}
-	return refused(fmt.Errorf("%w: command kind %d in a group shard", mqerr.ErrInternal, h.kind))
-}
-
-// purge deletes the offsets of a deleted topic.
-func (t *groupTx) purge(id uuid.UUID) error {
-	drop := func(key, _ []byte) error {
-		if _, topicID, _, ok := splitOffsetKey(key); ok && topicID == id {
-			t.batch.Delete(key)
-		}
-		return nil
-	}
-	for _, key := range t.set {
-		_ = drop(key, nil)
-	}
-	return t.g.kv.Scan([]byte{preOffset}, drop)
-}
-
-func (t *groupTx) commit(applied uint64) error {
-	if err := t.batch.Commit(applied); err != nil {
-		return err
-	}
-	t.g.epoch = t.term
-	return nil
-}
-
-func (t *groupTx) close() { t.batch.Close() }
-
 // offsets reads what a group committed.
 func (g *groupStore) offsets(group string, fn func(topicID uuid.UUID, partition int32, o offsetRecord) error) error {
 	return g.kv.Scan(groupPrefix(group), func(key, value []byte) error {
@@ -213,14 +130,14 @@ func (g *groupStore) offsets(group string, fn func(topicID uuid.UUID, partition 
 	})
 }
 
-// list reads the ids of all groups with offsets.
-func (g *groupStore) list(seen map[string]struct{}) error {
-	return g.kv.Scan([]byte{preOffset}, func(key, _ []byte) error {
-		if name, _, _, ok := splitOffsetKey(key); ok {
-			seen[name] = struct{}{}
-		}
-		return nil
-	})
+// hasOffsets reports whether a group committed anything.
+func (g *groupStore) hasOffsets(name string) (bool, error) {
+	found := errors.New("found")
+	err := g.kv.Scan(groupPrefix(name), func([]byte, []byte) error { return found })
+	if errors.Is(err, found) {
+		return true, nil
+	}
+	return false, err
 }
 
 func checkCommit(req *api.CommitOffsetsRequest) error {

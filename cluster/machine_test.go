@@ -370,7 +370,7 @@ func TestCommandsOfAnotherShardsKindAreRefused(t *testing.T) {
 		d     *driven
 		wrong []kind
 	}{
-		"partition": {drivePartition(t, s, 1024), []kind{kindMeta, kindCommitOffsets, kindPurgeTopic, 99}},
+		"partition": {drivePartition(t, s, 1024), []kind{kindMeta, kindCommitOffsets, kindPurgeTopic, kindGroup, 99}},
 		"groups":    {driveGroups(t, s, 2), []kind{kindAppend, kindTrim, kindMeta, 99}},
 		"metadata":  {driveMetadata(t, s, 1), []kind{kindAppend, kindCommitOffsets, 99}},
 	} {

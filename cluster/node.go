@@ -56,6 +56,8 @@ type Node struct {
 		byShard map[uint64]*replica
 	}
 
+	coordinator coordinator // of groups
+
 	lost     lost // brokers that may be dead
 	guesses  atomic.Uint64
 	mourning chan string // and what is to be looked at
@@ -108,6 +110,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.snapshots.init()
 	n.sweep.init()
 	n.membership.init()
+	n.coordinator.init(n)
 	n.mourning = make(chan string, 16)
 	n.meta = &metadata{changed: n.metaChanged}
 	n.meta.state.Store(newMetaState())
@@ -123,13 +126,14 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.attach(ctx); err != nil {
 		return nil, err
 	}
-	n.loops.Go(n.leaderLoop)     // ends with closing, as do the others
-	n.loops.Go(n.sweepLoop)      //
-	n.loops.Go(n.reconcileLoop)  //
-	n.loops.Go(n.upkeepLoop)     //
-	n.loops.Go(n.snapshotLoop)   //
-	n.loops.Go(n.membershipLoop) //
-	n.loops.Go(n.mournLoop)      //
+	n.loops.Go(n.leaderLoop)      // ends with closing, as do the others
+	n.loops.Go(n.sweepLoop)       //
+	n.loops.Go(n.reconcileLoop)   //
+	n.loops.Go(n.upkeepLoop)      //
+	n.loops.Go(n.snapshotLoop)    //
+	n.loops.Go(n.membershipLoop)  //
+	n.loops.Go(n.mournLoop)       //
+	n.loops.Go(n.coordinatorLoop) //
 	if err := n.enter(ctx); err != nil {
 		return nil, err
 	}

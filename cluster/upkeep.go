@@ -15,11 +15,11 @@ import (
 // of its interval, so that a fast producer can't outrun it.
 const growthNudge = 32 << 20
 
-// upkeepLoop watches the free space and applies retention.
+// upkeepLoop watches the free space and applies retention, to groups too.
 func (n *Node) upkeepLoop() {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
-	var swept, flushing time.Time // flushing: when the store's flushes began to fail
+	var swept, expired, flushing time.Time // flushing: when the store's flushes began to fail
 	for {
 		select {
 		case <-n.closing.Done():
@@ -33,6 +33,10 @@ func (n *Node) upkeepLoop() {
 		if now := n.now(); now.Sub(swept) >= n.cfg.RetentionInterval {
 			swept = now
 			n.eachReplica(n.retain)
+			if now.Sub(expired) >= groupExpiryInterval {
+				expired = now
+				n.eachReplica(n.expireGroups)
+			}
 		}
 	}
 }

@@ -213,9 +213,7 @@ func (t *step) answer(h *Heartbeat, err error) Answer {
 	if h.Epoch < 0 {
 		return Answer{Epoch: h.Epoch}
 	}
-	m := t.now.Members[h.MemberID]
-	if m == nil { // it left in the same step
-		return Answer{Err: t.unknown(h)}
-	}
-	return Answer{Epoch: t.now.Epoch, Assigned: m.Assigned(), Known: h.known(m)}
+	a := t.now.Answer(h.MemberID) // or it left in the same step
+	a.Known = a.Err == nil && h.known(t.now.Members[h.MemberID])
+	return a
 }

@@ -2,11 +2,14 @@ package group
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // Partition is a partition of a topic. A topic created anew is another one.
@@ -79,6 +82,18 @@ func (m *Member) Assigned() []Partition { return m.held(false) }
 // Revoking gives what the member has yet to give up, in order.
 func (m *Member) Revoking() []Partition { return m.held(true) }
 
+// Revoked is the group epoch of the oldest revocation that the member has yet to
+// follow, 0 without one.
+func (m *Member) Revoked() int32 {
+	var oldest int32
+	for _, t := range m.Held {
+		if t.Revoked != 0 && (oldest == 0 || t.Revoked < oldest) {
+			oldest = t.Revoked
+		}
+	}
+	return oldest
+}
+
 func (m *Member) held(revoked bool) []Partition {
 	var out []Partition
 	for p, t := range m.Held {
@@ -135,5 +150,33 @@ func (s *State) Settled() bool {
 	return true
 }
 
+// EpochOf is the epoch up to which a member is known to follow the group: the
+// group's own if it has what it should have.
+func (s *State) EpochOf(m *Member) int32 {
+	if m.settled() {
+		return s.Epoch
+	}
+	return m.Seen
+}
+
+// Reads reports whether any member subscribes to a topic.
+func (s *State) Reads(topic string) bool {
+	for _, m := range s.Members {
+		if m.Covers(topic) {
+			return true
+		}
+	}
+	return false
+}
+
 // ids gives the members' ids in order.
 func (s *State) ids() []string { return slices.Sorted(maps.Keys(s.Members)) }
+
+// Answer is what a member would be told now.
+func (s *State) Answer(id string) Answer {
+	m := s.Members[id]
+	if m == nil {
+		return Answer{Err: fmt.Errorf("%w: %s", mqerr.ErrUnknownMember, id)}
+	}
+	return Answer{Epoch: s.Epoch, Assigned: m.Assigned()}
+}
