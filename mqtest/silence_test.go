@@ -58,4 +58,5 @@ func TestALeaderThatFellSilentIsLeftSoon(t *testing.T) {
 	c.Isolate(leader)
 	send("after")
 	receive("after")
+	c.Kill(leader) // or it would have an hour for what reaches it now
 }
