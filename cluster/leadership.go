@@ -139,22 +139,12 @@ func (n *Node) HandOver(ctx context.Context) error {
 
 // waitHandedOver waits until none of the replicas leads its shard.
 func (n *Node) waitHandedOver(ctx context.Context, rs []*replica) error {
-	for {
-		changed := n.changed.wait()
-		if !slices.ContainsFunc(rs, func(r *replica) bool {
+	return n.await(ctx, func() bool {
+		return !slices.ContainsFunc(rs, func(r *replica) bool {
 			l := r.lead.Load()
 			return l != nil && l.self && !r.stopped.Load()
-		}) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-n.failed.c:
-			return n.failed.err
-		}
-	}
+		})
+	})
 }
 
 // giveAway hands the partitions led here to others: this broker can't take records.

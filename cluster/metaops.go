@@ -91,19 +91,10 @@ func (n *Node) runMeta(ctx context.Context, cmd *metaCommand) (*metaAnswer, erro
 
 // waitVersion waits until this broker has seen a version of the metadata.
 func (n *Node) waitVersion(ctx context.Context, version int64) error {
-	for {
-		changed := n.changed.wait()
-		if n.meta.state.Load().version >= version {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: done, this broker has not heard of it yet: %w", mqerr.ErrTimeout, context.Cause(ctx))
-		case <-n.closing.Done():
-			return fmt.Errorf("%w: done, this broker is stopping", mqerr.ErrTimeout)
-		}
+	if err := n.await(ctx, func() bool { return n.meta.state.Load().version >= version }); err != nil {
+		return fmt.Errorf("%w: done, this broker has not heard of it yet: %w", mqerr.ErrTimeout, err)
 	}
+	return nil
 }
 
 // proposeAndWait is for commands that need no pipelining.
@@ -259,22 +250,16 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 // waitTopic waits until the topic's partitions on this broker serve.
 func (n *Node) waitTopic(ctx context.Context, t *topicRecord) error {
 	for i := range t.Partitions {
-		for {
-			changed := n.changed.wait()
-			_, err := n.find(t.tp(i))
-			if err == nil || errors.Is(err, mqerr.ErrNotLeader) {
-				break
-			}
-			if !errors.Is(err, mqerr.ErrLeaderNotAvailable) {
-				return err // deleted meanwhile
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return fmt.Errorf("%w: topic %s was made, its leaders are not there yet: %w", mqerr.ErrTimeout, t.Name, context.Cause(ctx))
-			case <-n.closing.Done():
-				return fmt.Errorf("%w: topic %s was made, the broker is stopping", mqerr.ErrTimeout, t.Name)
-			}
+		var state error
+		err := n.await(ctx, func() bool {
+			_, state = n.find(t.tp(i))
+			return !errors.Is(state, mqerr.ErrLeaderNotAvailable)
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: topic %s was made, its leaders are not there yet: %w", mqerr.ErrTimeout, t.Name, err)
+		case state != nil && !errors.Is(state, mqerr.ErrNotLeader):
+			return state // deleted meanwhile
 		}
 	}
 	return nil
@@ -286,19 +271,12 @@ func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	for {
-		changed := n.changed.wait()
+	err = n.await(ctx, func() bool {
 		gone := !slices.ContainsFunc(rec.Partitions, func(s shardRecord) bool { return n.replica(s.Shard) != nil })
-		if gone && n.reconciled.Load() >= n.meta.state.Load().version {
-			break
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: topic %s is deleted, its files are not gone yet: %w", mqerr.ErrTimeout, rec.Name, context.Cause(ctx))
-		case <-n.closing.Done():
-			return nil, fmt.Errorf("%w: topic %s is deleted, the broker is stopping", mqerr.ErrTimeout, rec.Name)
-		}
+		return gone && n.reconciled.Load() >= n.meta.state.Load().version
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: topic %s is deleted, its files are not gone yet: %w", mqerr.ErrTimeout, rec.Name, err)
 	}
 	return &api.DeleteTopicResponse{}, nil
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,46 +17,33 @@ import (
 
 // waitServing waits until this replica leads and serves.
 func (n *Node) waitServing(ctx context.Context, r *replica) error {
-	for {
-		changed := n.changed.wait()
-		_, err := r.epochServed()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		case <-n.failed.c:
-			return n.failed.err
-		case <-n.closing.Done():
-			return fmt.Errorf("%s: %w", r.name, mqerr.ErrClosed)
-		}
-		if r.stopped.Load() {
-			return fmt.Errorf("%s: %w", r.name, mqerr.ErrLeaderNotAvailable)
-		}
+	var missing error
+	err := n.await(ctx, func() bool {
+		_, missing = r.epochServed()
+		return missing == nil || r.stopped.Load()
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", missing, err)
 	}
+	return cmp.Or(err, missing)
 }
 
 // WaitReady waits until this broker has started every replica that metadata
-// gives it and each has a leader. The error says what is missing.
+// gives it and each has a leader. The error says what is missing, or why the
+// broker failed.
 func (n *Node) WaitReady(ctx context.Context) error {
-	for {
-		changed := n.changed.wait()
-		missing := n.missing()
-		if missing == nil {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("not ready: %w: %w", missing, context.Cause(ctx))
-		case <-n.failed.c:
-			return n.failed.err
-		case <-n.closing.Done():
-			return mqerr.ErrClosed
-		}
+	var missing error
+	err := n.await(ctx, func() bool {
+		missing = n.missing()
+		return missing == nil || n.Failure() != nil
+	})
+	if failed := n.Failure(); failed != nil {
+		return failed
 	}
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("not ready: %w: %w", missing, err)
+	}
+	return err
 }
 
 func (n *Node) missing() error {
