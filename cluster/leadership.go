@@ -266,22 +266,27 @@ const turn = 150 * time.Millisecond
 // standFor makes replicas stand, each when it is its turn, for the shards that a
 // dead broker led and nobody leads yet.
 func (n *Node) standFor(dead int32) {
-	open := make(map[*replica]int) // and this broker's place in line
+	type candidate struct {
+		place int // in line
+		after *leadership
+	}
+	open := make(map[*replica]candidate)
 	n.eachReplica(func(r *replica) {
+		after := r.lead.Load()
 		if n.leaderOf(r) != dead {
 			return
 		}
 		may := slices.DeleteFunc(r.shard.Load().leaders(), func(o replicaRecord) bool { return o.Broker == dead })
 		if at := slices.IndexFunc(may, func(o replicaRecord) bool { return o.Replica == r.id.Replica }); at >= 0 {
-			open[r] = at
+			open[r] = candidate{at, after}
 		}
 	})
 	for now := 0; len(open) > 0; now++ {
-		for r, at := range open {
+		for r, c := range open {
 			if leader := n.leaderOf(r); leader >= 0 && leader != dead {
 				delete(open, r)
-			} else if at == now {
-				n.campaign(r.id.Shard, r.id.Replica)
+			} else if c.place == now {
+				n.succeedLeader(r.id.Shard, r.id.Replica, c.after)
 				delete(open, r)
 			}
 		}

@@ -102,3 +102,45 @@ func TestALeaderThatOneBrokerLostStays(t *testing.T) {
 		}
 	}
 }
+
+// Who voted for a new leader may not have heard of it yet, and so take the shard for
+// one without a leader. Standing for it then would take leadership from the new one.
+func TestALeaderThatWasJustElectedStays(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	c.create("t", 1)
+	for _, n := range c.nodes {
+		n.stopping.Store(true) // nobody gives leadership to who should have it
+	}
+	old := c.leader("t", 0)
+	shard := old.shardOf(t, "t", 0).Shard
+	before := *old.replica(shard).lead.Load() // what others know of it still
+	if err := old.HandOver(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	leader := c.leader("t", 0)
+	epoch, err := leader.replica(shard).epochServed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range c.nodes {
+		if n == leader {
+			continue
+		}
+		waitFor(t, "it to be in the new term", func() bool {
+			_, term, _, err := n.host.GetLeaderID(shard)
+			return err == nil && int32(term) == epoch
+		})
+		n.succeedLeader(shard, n.replica(shard).id.Replica, &before)
+		if _, err := n.host.SyncRead(timeout(t), shard, nil); err != nil { // raft has seen the message before it answers
+			t.Fatal(err)
+		}
+		if now, err := leader.replica(shard).epochServed(); err != nil || now != epoch {
+			t.Errorf("broker %d took it: %v, %v", n.cfg.BrokerID, now, err)
+		}
+	}
+	// In the term of the leader it works.
+	next := old
+	next.succeedLeader(shard, next.replica(shard).id.Replica, leader.replica(shard).lead.Load())
+	waitFor(t, "another leader", func() bool { _, err := next.replica(shard).epochServed(); return err == nil })
+}

@@ -238,6 +238,13 @@ func (n *Node) campaign(shard, replica uint64) {
 	n.link.Deliver(raftpb.Message{Type: raftpb.TimeoutNow, ShardID: shard, To: replica, From: replica})
 }
 
+// succeedLeader is campaign for a shard whose leader is dead: the message that the
+// leader would have sent, in its term. Raft drops it where it has gone on to another
+// term, as a replica has that voted for a new leader and has not heard of it yet.
+func (n *Node) succeedLeader(shard, replica uint64, dead *leadership) {
+	n.link.Deliver(raftpb.Message{Type: raftpb.TimeoutNow, ShardID: shard, To: replica, From: dead.leader, Term: dead.term})
+}
+
 // statusRequest asks how far replicas are.
 type statusRequest struct {
 	Shards []uint64 `json:"shards,omitempty"`
