@@ -1,6 +1,7 @@
 package mq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,10 +118,10 @@ func (b *Broker) advertised() string {
 }
 
 // WaitReady waits until every partition on this broker has a leader. The error
-// says what is missing.
+// says what is missing, or why the broker failed.
 func (b *Broker) WaitReady(ctx context.Context) error {
 	if b.isClosed() {
-		return ErrClosed
+		return cmp.Or(b.closeError(), error(mqerr.ErrClosed))
 	}
 	return b.node.WaitReady(ctx)
 }

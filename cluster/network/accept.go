@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 
 	"github.com/raftmq/mq/internal/mqerr"
@@ -112,6 +113,10 @@ func (l *Link) logRefusal(addr net.Addr, from Identity, err error) {
 	l.mu.Unlock()
 	l.stats.refused.Add(1)
 	if !known {
-		l.log.Warn("refused a broker", "peer", from.DirectoryID, "broker", from.BrokerID, "remote", addr, "reason", refused.Text)
+		level := slog.LevelWarn
+		if errors.Is(err, ErrNoCluster) {
+			level = slog.LevelInfo
+		}
+		l.log.Log(l.ctx, level, "refused a broker", "peer", from.DirectoryID, "broker", from.BrokerID, "remote", addr, "reason", refused.Text)
 	}
 }

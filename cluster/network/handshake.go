@@ -38,10 +38,11 @@ var (
 	ErrNewerProtocol  = errors.New("the protocol is too new")
 	ErrNotAdmitted    = errors.New("not admitted")
 	ErrTooMany        = errors.New("too many connections")
+	ErrNoCluster      = errors.New("a broker belongs to no cluster yet") // it is being let into one
 )
 
 // refusals gives the causes their numbers on the wire, from 1; 0 is a welcome.
-var refusals = []error{nil, ErrWrongCluster, ErrWrongDirectory, ErrNewerProtocol, ErrNotAdmitted, ErrTooMany}
+var refusals = []error{nil, ErrWrongCluster, ErrWrongDirectory, ErrNewerProtocol, ErrNotAdmitted, ErrTooMany, ErrNoCluster}
 
 // errNotBroker says that what came is no greeting at all.
 var errNotBroker = errors.New("not a broker of this kind")
@@ -221,7 +222,7 @@ func judge(self Identity, h hello, v versions, admit func(Identity) error) *Refu
 		return refuse(ErrWrongCluster, "broker %d belongs to cluster %q, broker %d to cluster %q",
 			self.BrokerID, self.ClusterID, them.BrokerID, them.ClusterID)
 	case (self.ClusterID == "" || them.ClusterID == "") && h.class != classCalls:
-		return refuse(ErrWrongCluster, "broker %d or broker %d belongs to no cluster yet", self.BrokerID, them.BrokerID)
+		return refuse(ErrNoCluster, "broker %d or broker %d belongs to no cluster yet", self.BrokerID, them.BrokerID)
 	case h.to != "" && h.to != self.DirectoryID:
 		return refuse(ErrWrongDirectory, "broker %d has data directory %s, broker %d expected %s: if its disk was lost it must join under a new broker id",
 			self.BrokerID, self.DirectoryID, them.BrokerID, h.to)

@@ -246,7 +246,7 @@ func TestBrokersFindTheirClusterByAddress(t *testing.T) {
 			t.Fatalf("the joiner says it is %v, %v", who, err)
 		}
 		raft := raftOn(t, joiner)
-		if _, err := raft.trans.GetSnapshotConnection(t.Context(), "m"); !errors.Is(err, network.ErrWrongCluster) {
+		if _, err := raft.trans.GetSnapshotConnection(t.Context(), "m"); !errors.Is(err, network.ErrNoCluster) {
 			t.Errorf("snapshot before it has joined: %v", err)
 		}
 		if err := joiner.SetCluster(clusterID); err != nil {

@@ -88,6 +88,9 @@ func (p *peer) failed(err error) {
 	if errors.As(err, &refused) {
 		level, text, trouble = slog.LevelWarn, "broker refuses this one", refused.Text
 	}
+	if errors.Is(err, ErrNoCluster) { // it is being let in
+		level, refused = slog.LevelInfo, nil
+	}
 	p.mu.Lock()
 	same := p.mu.trouble == trouble
 	p.mu.trouble = trouble
