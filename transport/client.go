@@ -151,7 +151,11 @@ func (c *Client) fault(st *status.Status) error {
 	if err := c.dialFault.Load(); err != nil {
 		return *err
 	}
-	return fmt.Errorf("broker %s: %s", c.addr, st.Message())
+	text := st.Message()
+	if strings.Contains(text, "server preface") && strings.Contains(text, net.ErrClosed.Error()) { // by us, after a while
+		text = "takes connections and says nothing"
+	}
+	return fmt.Errorf("broker %s: %s", c.addr, text)
 }
 
 // parseAddr splits the scheme, which decides about TLS, from host:port.

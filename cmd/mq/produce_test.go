@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +125,20 @@ func TestInterruptedProducerSaysWhatItWaitsFor(t *testing.T) {
 	_ = produce.Wait()
 	if status := produce.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
 		t.Errorf("the second signal did not kill: %v", status)
+	}
+}
+
+// A port that somebody listens on is not a broker that answers.
+func TestBrokerThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	silent, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	_, stderr, code := runMQ(t, "", "topic", "list", "--broker", silent.Addr().String(), "-X", "broker.max_retries=0")
+	if want := fmt.Sprintf("mq: no broker answered: %s: takes connections and says nothing\n", silent.Addr()); code != exitConnect || stderr != want {
+		t.Errorf("exit code %d, stderr %q, want %q", code, stderr, want)
 	}
 }
 
