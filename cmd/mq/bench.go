@@ -154,6 +154,7 @@ func (p *program) bench(ctx context.Context, f *benchFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, report.close()) }()
+	defer p.explainEnd(ctx, func() string { return "waiting for the topic to be deleted" })()
 	p.say("%s, %s", report.Bench, report.Broker)
 	result, err := bench.Run(ctx, cfg)
 	if result.Records == 0 && err != nil {

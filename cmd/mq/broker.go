@@ -52,6 +52,9 @@ and when it stops.`,
 			if cmd.Flags().Changed("advertise") {
 				cfg.Advertise = flags.advertise
 			}
+			if _, _, err := net.SplitHostPort(options.metrics); options.metrics != "" && err != nil {
+				return usage(fmt.Errorf("--metrics: %q is not host:port", options.metrics))
+			}
 			return p.runBroker(cmd.Context(), cfg, options)
 		},
 	}

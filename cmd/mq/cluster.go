@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -171,6 +172,8 @@ func (p *program) watchHealth(ctx context.Context, atLeast int, exit bool, timeo
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
+	ctx, cancel := untilReaderGone(ctx, p.out)
+	defer cancel()
 	every := time.NewTicker(healthEvery)
 	defer every.Stop()
 	var client *mq.Client
@@ -203,7 +206,7 @@ func (p *program) watchHealth(ctx context.Context, atLeast int, exit bool, timeo
 		case <-every.C:
 		case <-ctx.Done():
 			switch {
-			case last != nil && last.Healthy:
+			case last != nil && last.Healthy, errors.Is(context.Cause(ctx), syscall.EPIPE):
 				return nil
 			case errors.Is(ctx.Err(), context.DeadlineExceeded):
 				return &exitError{exitTimeout, fmt.Errorf("the cluster was not healthy within %v", timeout)}

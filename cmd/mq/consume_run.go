@@ -30,7 +30,7 @@ var (
 // which is a clean end of what follows, or when nobody reads any more.
 func (p *program) consume(ctx context.Context, client mq.ClientConfig, opt consumeOptions) (err error) {
 	if opt.commits() && leadsNowhere(p.out) {
-		return errors.New("stdout is closed, and what is not printed must not be stored as read (to throw it away, say >/dev/null)")
+		return errors.New("stdout is closed, or a null device that can be read: what nobody gets must not be stored as read (to throw it away, say >/dev/null)")
 	}
 	ctx, cancel := untilReaderGone(ctx, p.out)
 	defer cancel()
@@ -298,7 +298,11 @@ func (c *consumption) commit(ctx context.Context, within time.Duration) error {
 	if !c.opt.commits() {
 		return nil
 	}
+	defer c.p.explainEnd(ctx, func() string { return fmt.Sprintf("waiting up to %v for offsets to be stored", within) })()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
-	return c.consumer.Commit(ctx, c.out.handled()...)
+	if err := c.consumer.Commit(ctx, c.out.handled()...); err != nil {
+		return fmt.Errorf("the last offsets are not stored: %w", err)
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/raftmq/mq"
@@ -178,5 +179,34 @@ func TestTimeUpWhileTheReaderStalls(t *testing.T) {
 	err := c.ended(ctx, out.flush())
 	if exitCode(err) != exitTimeout || len(out.handled()) != 0 || err.Error() != "time is up: the output was not taken, and may end within a record" {
 		t.Errorf("got %v, with %d records handled", err, len(out.handled()))
+	}
+}
+
+// Offsets that can't be stored at the end are told.
+func TestInterruptedConsumerWhoseBrokerIsGone(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	if _, stderr, code := runMQ(t, "a\n", "produce", "t", "--broker", broker.addr); code != exitOK {
+		t.Fatalf("produce: exit code %d, stderr %q", code, stderr)
+	}
+	cmd := exec.CommandContext(t.Context(), "mq", "consume", "t", "-g", "g", "-X", "consumer.close_timeout=1s", "--broker", broker.addr)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "a\n" {
+		t.Fatalf("printed %q, %v", line, err)
+	}
+	broker.kill()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitOf(t, cmd.Wait()); code != exitTimeout || !strings.Contains(stderr.String(), "mq: the last offsets are not stored: ") {
+		t.Errorf("exit code %d, stderr %q", code, &stderr)
 	}
 }

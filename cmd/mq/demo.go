@@ -31,7 +31,7 @@ them coming back. No socket is opened.
 
 With a file: send each of its lines through a broker that keeps its data in a
 temporary directory, and compare what comes back with the file.`,
-		Args: func(cmd *cobra.Command, args []string) error { return usage(cobra.MaximumNArgs(1)(cmd, args)) },
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			log, err := p.logger(slog.LevelError) // that it is in memory, it says itself
 			if err != nil {

@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"address":   address,
+			"await":     await,
 			"code":      code,
 			"interrupt": interrupt,
 			"lines":     hasLines,
@@ -85,6 +86,16 @@ func hasLines(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	waitFor(ts, args[1], func(text []byte) bool { return bytes.Count(text, []byte("\n")) >= want })
+}
+
+// await waits until a file has what matches: `await '^ready$' log`.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await REGEXP FILE")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	waitFor(ts, args[1], want.Match)
 }
 
 // waitFor waits until the whole lines of a file satisfy ok.

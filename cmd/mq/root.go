@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/raftmq/mq/internal/topic"
 )
 
 // program is what the subcommands share: the streams and the root's flags.
@@ -90,12 +92,22 @@ func atMostOne(cmd *cobra.Command, args []string) error {
 	return usage(fmt.Errorf("%s wants one argument at most, got %d (see %[1]s --help)", cmd.CommandPath(), len(args)))
 }
 
+// exactArgs wants arguments with these names. One that is called TOPIC, FROM or TO
+// can be that of a topic.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == len(names) {
-			return nil
+		if len(args) != len(names) {
+			return usage(fmt.Errorf("%s wants %s, got %s (see %[1]s --help)", cmd.CommandPath(), strings.Join(names, " and "), count(len(args), "argument")))
 		}
-		return usage(fmt.Errorf("%s wants %s, got %d arguments (see %[1]s --help)", cmd.CommandPath(), strings.Join(names, " and "), len(args)))
+		for i, name := range names {
+			if name != "TOPIC" && name != "FROM" && name != "TO" {
+				continue
+			}
+			if err := topic.CheckName(args[i]); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 }
 
@@ -129,5 +141,5 @@ func (p *program) logger(level slog.Level) (*slog.Logger, error) {
 
 // say tells a person something; data goes to p.out.
 func (p *program) say(format string, args ...any) {
-	fmt.Fprintf(p.errOut, "mq: "+format+"\n", args...)
+	fmt.Fprintln(p.errOut, "mq: "+printable(fmt.Sprintf(format, args...)))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,7 +15,11 @@ import (
 // flagError says what is wrong with a flag, and which one may be meant.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &invalid):
+		return usage(fmt.Errorf("--%s %q: %v (see %s --help)", invalid.GetFlag().Name, invalid.GetValue(), wants(invalid), cmd.CommandPath()))
+	case !errors.As(err, &unknown):
 		return usage(fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath()))
 	}
 	name := unknown.GetSpecifiedName()
@@ -32,6 +37,27 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint = nearest.Hint(name, names)
 	}
 	return usage(fmt.Errorf("%w%s (see %s --help)", err, hint, cmd.CommandPath()))
+}
+
+// wants says what a flag's value should have been, in the words of the command
+// line where the parser has those of Go.
+func wants(err *pflag.InvalidValueError) string {
+	switch kind := err.GetFlag().Value.Type(); kind {
+	case "int", "int32", "int64", "int32Slice":
+		if errors.Is(err, strconv.ErrRange) {
+			return "is too large"
+		}
+		return "want a whole number"
+	case "bool":
+		return "want true or false"
+	case "float64":
+		return "want a number"
+	case "duration":
+		return "want a duration such as 10s or 1h30m"
+	case "stringToString":
+		return "want name=value"
+	}
+	return oneLine(errors.Unwrap(err))
 }
 
 // noCommand says that a command has no such subcommand, and which one may be meant.

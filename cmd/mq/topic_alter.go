@@ -28,6 +28,11 @@ func newTopicAlter(p *program) *cobra.Command {
 			if len(settings)+len(reset) == 0 {
 				return usage(errors.New("nothing to change: name a --set or a --reset"))
 			}
+			for _, name := range reset {
+				if _, both := settings[name]; both {
+					return usage(fmt.Errorf("%s: --set or --reset, not both", name))
+				}
+			}
 			return p.admin(cmd.Context(), func(ctx context.Context, a *mq.Admin) error {
 				if dryRun {
 					changes, err := wouldAlter(ctx, a, args[0], settings, reset)
@@ -54,9 +59,6 @@ func wouldAlter(ctx context.Context, a *mq.Admin, name string, set map[string]st
 	for _, config := range reset {
 		if !slices.Contains(topic.ConfigNames(), config) {
 			return "", fmt.Errorf("%w: unknown topic config %q, known are %s", mq.ErrInvalidConfig, config, strings.Join(topic.ConfigNames(), ", "))
-		}
-		if _, both := set[config]; both {
-			return "", fmt.Errorf("%w: topic config %q is both set and reset", mq.ErrInvalidConfig, config)
 		}
 		delete(after, config)
 	}

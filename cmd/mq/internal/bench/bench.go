@@ -78,7 +78,7 @@ const (
 	buffered      = 20_000
 	bufferedBytes = 16 << 20
 	pollRecords   = 1000
-	patience      = 30 * time.Second // with a consumer that gets nothing
+	patience      = 30 * time.Second // with a record, and with a consumer that gets nothing
 	topicPatience = 10 * time.Second // with its creation, and its deletion
 )
 
@@ -105,14 +105,17 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 	// A creation that is interrupted may or may not have been one: it is not.
 	setUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), topicPatience)
 	defer cancel()
-	if _, err := r.admin.CreateTopic(setUp, spec); err != nil {
-		return Result{}, err
-	}
+	_, createErr := r.admin.CreateTopic(setUp, spec)
 	defer func() {
 		cleanUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), topicPatience)
 		defer cancel()
-		err = errors.Join(err, r.admin.DeleteTopic(cleanUp, r.topic))
+		if deleteErr := r.admin.DeleteTopic(cleanUp, r.topic); createErr == nil { // else it may not be there
+			err = errors.Join(err, deleteErr)
+		}
 	}()
+	if createErr != nil {
+		return Result{}, createErr
+	}
 	r.payload = newPayload(cfg.Size)
 	switch cfg.Kind {
 	case Consume:

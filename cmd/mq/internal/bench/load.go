@@ -121,6 +121,7 @@ func (r *run) produce(ctx context.Context, rate float64, stamp func(value []byte
 			Topic: r.topic, Acks: r.Acks, Compression: r.Compression,
 			MaxBufferedRecords: max(buffered/r.Clients, 100),
 			MaxBufferedBytes:   max(bufferedBytes/r.Clients, 2*r.Size+1024),
+			DeliveryTimeout:    patience,
 			CloseTimeout:       time.Second, // after Flush there is nothing left
 		})
 		if err != nil {
