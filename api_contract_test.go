@@ -115,7 +115,7 @@ var (
 var contract = []any{
 	mq.BrokerConfig{
 		ID: 1, DataDir: "d", Listen: "l:1", Advertise: "a:1", Rack: "r", TLS: &tls.Config{}, DisableAutoCreate: true, DefaultPartitions: 1,
-		MaxMemory: 1, MaxInFlightBytes: 1, MinFreeBytes: 1, RetentionInterval: 1, CloseTimeout: 1, Logger: slog.Default(),
+		MaxMemory: 1, MaxInFlightBytes: 1, MinFreeBytes: 1, RetentionInterval: 1, MaxGroupMembers: 1, OffsetsRetention: 1, CloseTimeout: 1, Logger: slog.Default(),
 		Cluster: mq.ClusterConfig{Listen: "l:1"},
 	},
 	mq.ClusterConfig{

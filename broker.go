@@ -103,8 +103,8 @@ func (c BrokerConfig) cluster(addr string) cluster.Config {
 		BrokerID: c.ID, Dir: c.DataDir, Addr: addr, Rack: c.Rack, Logger: c.Logger,
 		DisableAutoCreate: c.DisableAutoCreate, DefaultPartitions: int32(c.DefaultPartitions),
 		MaxMemory: c.MaxMemory, InFlightBytes: c.MaxInFlightBytes, MinFreeBytes: c.MinFreeBytes,
-		RetentionInterval: c.RetentionInterval,
-		Network:           c.Cluster.Network, Faults: c.Cluster.Faults,
+		RetentionInterval: c.RetentionInterval, OffsetsRetention: c.OffsetsRetention, MaxGroupMembers: c.MaxGroupMembers,
+		Network: c.Cluster.Network, Faults: c.Cluster.Faults,
 		PeerListen: c.Cluster.Listen, PeerAddr: c.Cluster.Advertise, Seeds: c.Cluster.Seeds, Bootstrap: c.Cluster.Bootstrap,
 	}
 }

@@ -70,6 +70,14 @@ type BrokerConfig struct {
 	// grows fast is looked at sooner. Default 5s. Kafka: log.retention.check.interval.ms.
 	RetentionInterval time.Duration `yaml:"retention_interval"`
 
+	// MaxGroupMembers is how many members a consumer group may have; one more gets
+	// ErrGroupMaxSize. Default 1000. Kafka: group.consumer.max.size.
+	MaxGroupMembers int `yaml:"max_group_members"`
+
+	// OffsetsRetention is after how long without members a consumer group loses
+	// its offsets. Default 7 days; negative means never. Kafka: offsets.retention.minutes.
+	OffsetsRetention time.Duration `yaml:"offsets_retention"`
+
 	// CloseTimeout bounds how long Close lets requests finish. Default 10s.
 	CloseTimeout time.Duration `yaml:"close_timeout"`
 
@@ -99,6 +107,12 @@ func (c BrokerConfig) withDefaults() BrokerConfig {
 	}
 	if c.RetentionInterval == 0 {
 		c.RetentionInterval = 5 * time.Second
+	}
+	if c.MaxGroupMembers == 0 {
+		c.MaxGroupMembers = 1000
+	}
+	if c.OffsetsRetention == 0 {
+		c.OffsetsRetention = 7 * 24 * time.Hour
 	}
 	if c.CloseTimeout == 0 {
 		c.CloseTimeout = 10 * time.Second
@@ -138,6 +152,9 @@ func (c BrokerConfig) validate() error {
 	}
 	if c.MaxInFlightBytes < 1 {
 		faults = append(faults, fmt.Errorf("max_in_flight_bytes: %d is below 1", c.MaxInFlightBytes))
+	}
+	if c.MaxGroupMembers < 1 {
+		faults = append(faults, fmt.Errorf("max_group_members: %d is below 1", c.MaxGroupMembers))
 	}
 	for key, d := range map[string]time.Duration{"retention_interval": c.RetentionInterval, "close_timeout": c.CloseTimeout} {
 		if d < 0 {

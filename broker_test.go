@@ -63,14 +63,14 @@ func TestAllFaultsOfABrokerConfigAreTold(t *testing.T) {
 	t.Parallel()
 	b, err := mq.OpenBroker(soon(t), mq.BrokerConfig{
 		ID: -1, Listen: "no port", Advertise: "nor here", DefaultPartitions: 10_001, MaxMemory: 1, MaxInFlightBytes: -1,
-		RetentionInterval: -1, CloseTimeout: -1,
+		RetentionInterval: -1, MaxGroupMembers: -1, CloseTimeout: -1,
 	})
 	if b != nil {
 		t.Error("there is a broker nevertheless")
 	}
 	wantError(t, err, mq.ErrInvalidConfig)
 	for _, key := range []string{
-		"id:", "listen:", "advertise:", "default_partitions:", "max_memory:", "max_in_flight_bytes:", "retention_interval:", "close_timeout:",
+		"id:", "listen:", "advertise:", "default_partitions:", "max_memory:", "max_in_flight_bytes:", "retention_interval:", "max_group_members:", "close_timeout:",
 	} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%v does not name %s", err, key)

@@ -270,7 +270,7 @@ func groupLog(tb testing.TB, rng *rand.Rand, length int) *commands {
 		return out
 	}
 	for i := range length {
-		name := fmt.Sprint("g", rng.IntN(3))
+		name := fmt.Sprint("g", rng.IntN(4))
 		state, err := store.state(name)
 		if err != nil {
 			tb.Fatal(err)
@@ -283,7 +283,7 @@ func groupLog(tb testing.TB, rng *rand.Rand, length int) *commands {
 		case roll < 3:
 			id := topics[rng.IntN(len(topics))]
 			add(kindPurgeTopic, epoch-rng.Int32N(2), i, id[:])
-		case roll < 10:
+		case roll < 10 && name != "g3": // which never has members
 			id := fmt.Sprint("m", rng.IntN(3))
 			h := &group.Heartbeat{MemberID: id, Epoch: state.Epoch, Subscription: group.Subscription{Topics: []string{"1", "2"}}}
 			if state.Members[id] == nil {

@@ -90,6 +90,41 @@ func TestOnlyAGroupWithoutMembersIsDeleted(t *testing.T) {
 	remove("", mqerr.ErrInvalidGroupID)
 }
 
+func TestAGroupIsDeletedWhileMembersComeAndGo(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 1, nil)
+	newMember(t, n, "g", "first", "t").beat().leave()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 100 {
+			newMember(t, n, "g", fmt.Sprint(i), "t").beat().leave()
+		}
+	}()
+	deleted := 0
+	for ended := false; !ended; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		_, err := n.DeleteGroup(timeout(t), &api.DeleteGroupRequest{Group: "g"})
+		switch {
+		case err == nil:
+			deleted++
+		case !errors.Is(err, mqerr.ErrUnknownGroup) && !errors.Is(err, mqerr.ErrNonEmptyGroup):
+			t.Fatal(err)
+		}
+	}
+	if deleted == 0 {
+		t.Error("it never was empty")
+	}
+	if got := listed(t, n); got != "" {
+		t.Errorf("what is left: %s", got)
+	}
+}
+
 func TestOffsetsThatNobodyReadsAreDeleted(t *testing.T) {
 	t.Parallel()
 	n := openNode(t, Config{})

@@ -2,8 +2,10 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/group"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/storage"
 )
@@ -160,24 +163,59 @@ func TestGroupsWhoseIDsBeginAlikeAreKeptApart(t *testing.T) {
 	d.run(t, kindBeginEpoch, 1, nil)
 	g := d.machine.app.(*groupStore)
 	id := uuid.New()
-	for i, group := range []string{"a", "a\x01", "ab", strings.Repeat("a", 255)} {
-		body := fmt.Appendf(nil, `{"group":%q,"member_epoch":-1,"offsets":[{"topic_id":%q,"partition":1,"offset":%d}]}`, group, id, i)
-		if group == "a\x01" {
+	for i, name := range []string{"a", "a\x01", "ab", strings.Repeat("a", 255)} {
+		body := fmt.Appendf(nil, `{"group":%q,"member_epoch":-1,"offsets":[{"topic_id":%q,"partition":1,"offset":%d}]}`, name, id, i)
+		if name == "a\x01" {
 			body = fmt.Appendf(nil, `{"group":"a\u0001","member_epoch":-1,"offsets":[{"topic_id":%q,"partition":1,"offset":%d}]}`, id, i)
 		}
 		if res := d.run(t, kindCommitOffsets, 1, body); res.err != nil {
 			t.Fatal(res.err)
 		}
 	}
-	for i, group := range []string{"a", "a\x01", "ab", strings.Repeat("a", 255)} {
+	for i, name := range []string{"a", "a\x01", "ab", strings.Repeat("a", 255)} {
 		var got []int64
-		err := g.offsets(group, func(topicID uuid.UUID, _ int32, o offsetRecord) error {
+		err := g.offsets(name, func(topicID uuid.UUID, _ int32, o offsetRecord) error {
 			got = append(got, o.offset)
 			return nil
 		})
 		if err != nil || fmt.Sprint(got) != fmt.Sprint([]int{i}) {
-			t.Errorf("group %.10q has offsets %v, %v, want %d", group, got, err, i)
+			t.Errorf("group %.10q has offsets %v, %v, want %d", name, got, err, i)
 		}
+	}
+}
+
+func TestACommandForAnOlderRevisionChangesNothing(t *testing.T) {
+	t.Parallel()
+	d := driveGroups(t, openStore(t, storage.NewMemFS()), 2)
+	d.run(t, kindBeginEpoch, 1, nil)
+	g := d.machine.app.(*groupStore)
+	run := func(k kind, cmd any) error {
+		t.Helper()
+		body, err := json.Marshal(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.run(t, k, 1, body).err
+	}
+	old := (&group.State{Revision: 1, Epoch: 5}).EncodeHeader()
+	change := groupCommand{Group: "g", Header: old, Put: []memberRecord{{ID: "a", Record: (&group.Member{}).Encode()}}}
+	offset := commitRecord{TopicID: uuid.New(), Offset: 1}
+	if err := errors.Join(run(kindCommitOffsets, commitCommand{Group: "g", Offsets: []commitRecord{offset}}), run(kindGroup, change)); err != nil {
+		t.Fatal(err)
+	}
+	change.Put[0].ID = "b"
+	if err := run(kindGroup, change); !errors.Is(err, errGroupChanged) {
+		t.Errorf("a change: %v", err)
+	}
+	if err := run(kindDeleteOffsets, forgetCommand{Group: "g", Offsets: []commitRecord{offset}}); !errors.Is(err, errGroupChanged) {
+		t.Errorf("offsets: %v", err)
+	}
+	if err := run(kindExpireGroup, forgetCommand{Group: "g", Before: math.MaxInt64}); err != nil {
+		t.Errorf("expiry: %v", err)
+	}
+	s, err := g.state("g")
+	if has, _ := g.hasOffsets("g"); err != nil || s.Revision != 1 || len(s.Members) != 1 || s.Members["a"] == nil || !has {
+		t.Errorf("it became %+v, %v, with offsets: %t", s, err, has)
 	}
 }
 

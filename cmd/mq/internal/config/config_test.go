@@ -252,7 +252,7 @@ func TestEveryKeyComesFromTheHighestSource(t *testing.T) {
 		}[key]
 		switch {
 		case value != "":
-		case strings.HasSuffix(key, "timeout"), strings.HasSuffix(key, "interval"), key == "linger", key == "max_wait":
+		case strings.HasSuffix(key, "timeout"), strings.HasSuffix(key, "interval"), strings.HasSuffix(key, "retention"), key == "linger", key == "max_wait":
 			value = "77ms"
 		default:
 			value = "77"
