@@ -89,6 +89,9 @@ func written(field string, v reflect.Value) string {
 		if strings.HasSuffix(text, "m0s") {
 			text = strings.TrimSuffix(text, "0s")
 		}
+		if strings.HasSuffix(text, "h0m") {
+			text = strings.TrimSuffix(text, "0m")
+		}
 		return text
 	case encoding.TextMarshaler:
 		text, _ := value.MarshalText()
