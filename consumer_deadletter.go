@@ -71,12 +71,10 @@ func (d *deadLetters) send(ctx context.Context, r *Record, attempts int, why err
 		case err == nil:
 			log.Warn("record given up", "attempts", attempts, "err", why)
 			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
 		case !fetch.MayPass(err):
 			return fmt.Errorf("dead letter for %s: %w", describe(r), err)
 		}
-		log.Debug("dead letter failed", "err", err)
+		log.Debug("dead letter failed", "err", err) // also when ctx ended
 		if err := backoff.Sleep(ctx, deadLetterBackoff.Delay(failures)); err != nil {
 			return err
 		}

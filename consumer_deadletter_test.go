@@ -251,7 +251,7 @@ func TestRecordIsNotFinishedBeforeItsDeadLetterIsStored(t *testing.T) {
 			r := run(t, consumer, w)
 			time.Sleep(10 * time.Minute)
 			committed(t, c, 0, 0)
-			equal(t, w.saw(&w.finished), "3") // no dead letter takes up a handler's place
+			equal(t, w.saw(&w.finished), "3") // a dead letter takes up no handler's place
 			if n := strings.Count(log.String(), "dead letter is not stored yet"); n != 2 {
 				t.Errorf("it is told %d times for 2 records: %s", n, log.String())
 			}
@@ -345,5 +345,80 @@ func TestInterruptedRecordIsNoDeadLetter(t *testing.T) {
 		r.end(t)
 		committed(t, c, 0, 0)
 		equal(t, pollAll(t, c.consumer(t, mq.ConsumerConfig{Topics: []string{"dead"}})))
+	})
+}
+
+func TestRecordFromBeforeASeekIsNeitherTriedAgainNorADeadLetter(t *testing.T) {
+	for _, attempts := range []int{1, 2} {
+		bubbled(t, fmt.Sprint(attempts), func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.create("dead", 1)
+			c.addKeyed("t", 0, "a=0", "a=1")
+			consumer := c.consumer(t, mq.ConsumerConfig{
+				Topics: []string{"t"}, GroupID: "g", DeadLetterTopic: "dead", Retry: mq.RetryPolicy{MaxAttempts: attempts}, Concurrency: 2,
+			})
+			w := newCrew("0")
+			w.fails = failing(errors.New("no paper"), "0").fails
+			r := run(t, consumer, w)
+			settle()
+			if err := consumer.Seek(t.Context(), mq.StartAt(1)); err != nil {
+				t.Fatal(err)
+			}
+			w.open("0")
+			time.Sleep(time.Minute)
+			r.end(t)
+			equal(t, w.saw(&w.begun), "0", "1")
+			committed(t, c, 0, 2)
+			equal(t, pollAll(t, c.consumer(t, mq.ConsumerConfig{Topics: []string{"dead"}})))
+		})
+	}
+}
+
+func TestDeadLettersMakeNoRoomForMoreHandlers(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		c.create("dead", 1)
+		c.addKeyed("t", 0, "a=0", "b=1", "c=2", "d=3", "e=4", "f=5", "g=6")
+		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", DeadLetterTopic: "dead", Concurrency: 2})
+		w := newCrew("3", "4", "5", "6")
+		w.fails = failing(errors.New("no paper"), "0", "1", "2").fails
+		r := run(t, consumer, w)
+		settle()
+		equal(t, sorted(w.saw(&w.begun)), "0", "1", "2", "3", "4")
+		w.open("3", "4", "5", "6")
+		settle()
+		r.end(t)
+		committed(t, c, 0, 7)
+	})
+}
+
+// The failure of one record ends the back-off of another one, and is all that
+// is told.
+func TestFailureEndsBackoff(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		c.addKeyed("t", 0, "a=0", "b=1", "c=2")
+		consumer := c.consumer(t, mq.ConsumerConfig{
+			Topics: []string{"t"}, GroupID: "g", Retry: mq.RetryPolicy{MaxAttempts: 2, Backoff: time.Hour, MaxBackoff: time.Hour}, Concurrency: 3,
+		})
+		first, final, last := errors.New("not now"), errors.New("never"), errors.New("late")
+		w := newCrew("1", "2")
+		w.fails = func(r *mq.Record, _ int) error {
+			return map[string]error{"0": first, "1": mq.Permanent(final), "2": last}[string(r.Value)]
+		}
+		r := run(t, consumer, w)
+		settle()
+		start := time.Now()
+		w.open("1")
+		settle()
+		w.open("2") // after Run was stopped
+		err := <-r.err
+		if !errors.Is(err, final) || !errors.Is(err, last) || errors.Is(err, first) || errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("after %v", took)
+		}
+		committed(t, c, 0, 0)
 	})
 }

@@ -178,6 +178,25 @@ func TestRecordsOfAKeyAreHandledInOrder(t *testing.T) {
 	})
 }
 
+func TestRecordsWithoutAKeyHaveNoOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		var b record.Builder
+		b.Append([]byte{}, []byte("empty 1"), nil, 1000) // an empty key is one
+		b.Append([]byte{}, []byte("empty 2"), nil, 1000)
+		c.addBatch("t", 0, &b, record.BuildOptions{ProducerID: record.NoProducerID})
+		c.addKeyed("t", 0, "=nil 1", "=nil 2", "=nil 3")
+		w := newCrew("empty 1", "nil 1", "nil 2", "nil 3")
+		r := run(t, c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, Concurrency: 9}), w)
+		settle()
+		equal(t, sorted(w.saw(&w.begun)), "empty 1", "nil 1", "nil 2", "nil 3")
+		w.open("empty 1")
+		settle()
+		equal(t, w.saw(&w.finished), "empty 1", "empty 2")
+		r.end(t)
+	})
+}
+
 // By default the order is that of the partition, whatever the keys.
 func TestOneAtATimeIsInOrderOfTheOffsets(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster) {
@@ -392,6 +411,54 @@ func TestEndOfContextWaitsForAllHandlers(t *testing.T) {
 	})
 }
 
+// A failure is told, although Run was to end and others ended because of that.
+func TestFailureAtTheEndIsNotLostAmongOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		c.addKeyed("t", 0, "a=0", "b=1")
+		failed := errors.New("no paper")
+		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, Concurrency: 2})
+		r := run(t, consumer, mq.HandlerFunc(func(ctx context.Context, r *mq.Record) error {
+			<-ctx.Done()
+			if string(r.Value) == "0" {
+				return failed
+			}
+			return ctx.Err()
+		}))
+		settle()
+		r.stop()
+		if err := <-r.err; !errors.Is(err, failed) || errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+	})
+}
+
+func TestNothingIsBegunAfterTheEnd(t *testing.T) {
+	for name, end := range map[string]func(stop func(), c *mq.Consumer){
+		"context": func(stop func(), _ *mq.Consumer) { stop() },
+		"close":   func(_ func(), c *mq.Consumer) { c.Close() },
+	} {
+		bubbled(t, name, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.add("t", 0, "0", "1")
+			for range 20 { // one might be lucky
+				consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, Retry: mq.RetryPolicy{MaxAttempts: 2}})
+				ctx, stop := context.WithCancel(t.Context())
+				begun := 0
+				_ = consumer.Run(ctx, mq.HandlerFunc(func(context.Context, *mq.Record) error {
+					begun++
+					end(stop, consumer)
+					return nil
+				}))
+				stop()
+				if begun != 1 {
+					t.Fatalf("%d records were begun", begun)
+				}
+			}
+		})
+	}
+}
+
 func TestCloseDuringConcurrentHandling(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster) {
 		c.create("t", 1)
@@ -496,5 +563,79 @@ func TestUnreadableBatchStopsConcurrentRun(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 		committed(t, c, 0, 2)
+	})
+}
+
+// Whatever is killed whenever: each record is finished by somebody, and none of
+// a key before those that come before it.
+func TestCrashesLoseNothingAndKeepTheOrderOfKeys(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 2)
+		const each = 300
+		rnd := rand.New(rand.NewPCG(3, 4))
+		before := map[string][]string{} // of a value, what must be finished first
+		for n := range int32(2) {
+			keys := map[string][]string{}
+			for at := 0; at < each; at += 10 {
+				var rs []string
+				for i := range 10 {
+					key := []string{"a", "b", "c", "d", "e", "f", "g", "h", "i"}[rnd.IntN(9)]
+					value := fmt.Sprintf("%d/%d", n, at+i)
+					before[value] = keys[key]
+					keys[key] = append(keys[key][:len(keys[key]):len(keys[key])], value)
+					rs = append(rs, key+"="+value)
+				}
+				c.addKeyed("t", n, rs...)
+			}
+		}
+		finished := map[string]bool{}
+		var mu sync.Mutex
+		h := mq.HandlerFunc(func(ctx context.Context, r *mq.Record) error {
+			mu.Lock()
+			takes := time.Duration(rnd.IntN(20)) * time.Millisecond
+			mu.Unlock()
+			select {
+			case <-time.After(takes):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, v := range before[string(r.Value)] {
+				if !finished[v] {
+					t.Errorf("%s is finished before %s", r.Value, v)
+				}
+			}
+			finished[string(r.Value)] = true
+			if rnd.IntN(50) == 0 {
+				return errors.New("not now")
+			}
+			return nil
+		})
+		crashes := 0
+		for ; c.committed("g", "t", 0) < each || c.committed("g", "t", 1) < each; crashes++ {
+			if crashes > 1000 {
+				t.Fatal("it never ends")
+			}
+			e, router := c.endpoint(t)
+			consumer, err := mq.NewConsumer(e, mq.ConsumerConfig{
+				Topics: []string{"t"}, GroupID: "g", Concurrency: 16, AutoCommitInterval: 10 * time.Millisecond, CloseTimeout: time.Millisecond,
+				Retry: mq.RetryPolicy{MaxAttempts: 10, Backoff: time.Millisecond},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := run(t, consumer, h)
+			mu.Lock()
+			lives := time.Duration(rnd.IntN(100)) * time.Millisecond
+			mu.Unlock()
+			time.Sleep(lives)
+			router.Close() // as a kill: nothing gets through any more
+			<-r.err
+			consumer.Close()
+		}
+		if len(finished) != 2*each || crashes < 5 {
+			t.Errorf("%d records of %d are finished, after %d crashes", len(finished), 2*each, crashes)
+		}
 	})
 }
