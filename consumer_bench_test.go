@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/raftmq/mq"
@@ -34,19 +35,20 @@ func (b endlessBroker) Fetch(_ context.Context, req *api.FetchRequest) (*api.Fet
 	return resp, nil
 }
 
-func benchConsumer(b *testing.B, size int, codec record.Codec) *mq.Consumer {
+func benchConsumer(b *testing.B, size int, codec record.Codec, cfg mq.ConsumerConfig) *mq.Consumer {
 	c := newFakeCluster()
 	c.create("t", 1)
 	var builder record.Builder
-	for range 100 {
-		builder.Append([]byte("key"), bytes.Repeat([]byte("value "), size/6+1)[:size], nil, 1000)
+	for i := range 100 {
+		builder.Append(fmt.Append(nil, "key", i), bytes.Repeat([]byte("value "), size/6+1)[:size], nil, 1000)
 	}
 	batch, err := builder.Build(nil, record.BuildOptions{ProducerID: record.NoProducerID, Codec: codec})
 	if err != nil {
 		b.Fatal(err)
 	}
 	r := route.New(route.Config{Local: endlessBroker{fakeBroker{c: c, id: 1}, batch, 100}, LocalID: 1})
-	consumer, err := mq.NewConsumer(mq.RouterEndpoint(r), mq.ConsumerConfig{Topics: []string{"t"}})
+	cfg.Topics = []string{"t"}
+	consumer, err := mq.NewConsumer(mq.RouterEndpoint(r), cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -64,24 +66,27 @@ func BenchmarkConsume(b *testing.B) {
 	for _, size := range []int{100, 1024} {
 		for _, codec := range []record.Codec{record.None, record.LZ4} {
 			name := fmt.Sprintf("size=%d/codec=%v", size, codec)
-			b.Run("run/"+name, func(b *testing.B) {
-				consumer := benchConsumer(b, size, codec)
-				ctx, stop := context.WithCancel(b.Context())
-				n := 0
-				err := consumer.Run(ctx, mq.HandlerFunc(func(context.Context, *mq.Record) error {
-					if n++; n >= b.N {
-						stop()
+			for _, n := range []int{1, 16} {
+				way := map[int]string{1: "run/", 16: "work/"}[n]
+				b.Run(way+name, func(b *testing.B) {
+					consumer := benchConsumer(b, size, codec, mq.ConsumerConfig{Concurrency: n})
+					ctx, stop := context.WithCancel(b.Context())
+					var n atomic.Int64
+					err := consumer.Run(ctx, mq.HandlerFunc(func(context.Context, *mq.Record) error {
+						if n.Add(1) >= int64(b.N) {
+							stop()
+						}
+						return nil
+					}))
+					if err != nil {
+						b.Fatal(err)
 					}
-					return nil
-				}))
-				if err != nil {
-					b.Fatal(err)
-				}
-				perSecond(b)
-			})
+					perSecond(b)
+				})
+			}
 			b.Run("messages/"+name, func(b *testing.B) {
 				n := 0
-				for range benchConsumer(b, size, codec).Messages(b.Context()) {
+				for range benchConsumer(b, size, codec, mq.ConsumerConfig{}).Messages(b.Context()) {
 					if n++; n >= b.N {
 						break
 					}
@@ -89,7 +94,7 @@ func BenchmarkConsume(b *testing.B) {
 				perSecond(b)
 			})
 			b.Run("poll/"+name, func(b *testing.B) {
-				consumer := benchConsumer(b, size, codec)
+				consumer := benchConsumer(b, size, codec, mq.ConsumerConfig{})
 				for n := 0; n < b.N; {
 					rs, err := consumer.Poll(b.Context(), 500)
 					if err != nil {

@@ -107,8 +107,9 @@ type ConsumerConfig struct {
 	// Default 5s. Kafka: Consumer.close(Duration).
 	CloseTimeout time.Duration `yaml:"close_timeout"`
 
-	// Logger gets the consumer's log: what could not be read for half a minute
-	// at level warn, each failed attempt at level debug. Default nil, silent.
+	// Logger gets the consumer's log: what could not be read for half a minute,
+	// and records that became dead letters, at level warn; each failed attempt at
+	// level debug. Default nil, silent.
 	Logger *slog.Logger `yaml:"-"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +150,24 @@ func TestAttemptsAreCounted(t *testing.T) {
 	if mq.Permanent(nil) != nil || mq.Permanent(failed).Error() != failed.Error() {
 		t.Error("Permanent changes what it is given")
 	}
+}
+
+func TestHandlerThatEndsItsGoroutineHasFailed(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 1)
+		c.add("t", 0, "a", "b")
+		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", Concurrency: 2})
+		err := consumer.Run(t.Context(), mq.HandlerFunc(func(_ context.Context, r *mq.Record) error {
+			if string(r.Value) == "b" {
+				runtime.Goexit()
+			}
+			return nil
+		}))
+		if err == nil || !strings.Contains(err.Error(), "t/0@1: the handler called runtime.Goexit") {
+			t.Errorf("got %v", err)
+		}
+		committed(t, c, 0, 1)
+	})
 }
 
 func TestEndOfContextEndsBackoff(t *testing.T) {

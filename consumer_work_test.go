@@ -214,10 +214,10 @@ func TestOneAtATimeIsInOrderOfTheOffsets(t *testing.T) {
 		}
 		r := run(t, consumer, w)
 		settle()
-		equal(t, w.saw(&w.begun), "0", "other") // another partition does not wait
+		equal(t, sorted(w.saw(&w.begun)), "0", "other") // another partition does not wait
 		committed(t, c, 0, -1)
 		time.Sleep(5 * time.Minute)
-		equal(t, w.saw(&w.begun), "0", "other", "0", "0", "1", "2", "3")
+		equal(t, w.saw(&w.begun)[2:], "0", "0", "1", "2", "3")
 		if w.most != 1 {
 			t.Errorf("%d at a time", w.most)
 		}

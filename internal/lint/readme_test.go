@@ -15,6 +15,9 @@ import (
 // of that function in one of the root's example files, which go test runs.
 var snippet = regexp.MustCompile("(?m)^<!-- (Example\\w*) -->\\n```go\\n((?s:.*?))^```$")
 
+// checked is where an example's body ends.
+var checked = regexp.MustCompile(`(?m)^\t// (Output|Unordered output):`)
+
 func TestSnippetsOfDocumentsAreTheExamples(t *testing.T) {
 	t.Parallel()
 	bodies := exampleBodies(t)
@@ -64,7 +67,7 @@ func exampleBodies(t *testing.T) map[string]string {
 				continue
 			}
 			body := string(src[fset.Position(fn.Body.Lbrace).Offset+1 : fset.Position(fn.Body.Rbrace).Offset])
-			body, _, _ = strings.Cut(body, "\t// Output:")
+			body = checked.Split(body, 2)[0]
 			if _, rest, ok := strings.Cut(body, "\t// README\n"); ok {
 				body = "\n" + rest
 			}
