@@ -186,7 +186,7 @@ func TestOffsetsOfGroupsThatAreEmptyForLongExpire(t *testing.T) {
 	commitAt(t, n, "later", "t", 1, 1)
 	a.leave()
 	pass(3*day, "later left live")
-	if got := committed(t, n, "later"); got != "t/1=1" {
+	if got := committed(t, n, "later"); got != "t/0=1 t/1=1" { // it is in use
 		t.Errorf("offsets of later: %s", got)
 	}
 	pass(5*day, "live")
@@ -222,5 +222,30 @@ func TestHeartbeatsWithoutSenseAreRefused(t *testing.T) {
 	newMember(t, n, "g", "a", "t").leave()
 	if got := len(n.meta.state.Load().groups); got != 0 {
 		t.Errorf("refused heartbeats made %d shards", got)
+	}
+}
+
+// A replica whose store can't be read stops. If it went on with a refusal, as it
+// answers what makes no sense, it would come to differ from the others for good.
+func TestADamagedMemberStopsTheReplica(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 1, nil)
+	a := newMember(t, n, "g", "a", "t").beat()
+	_, g, err := n.groupShard(t.Context(), "g", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := g.kv.NewBatch()
+	b.Set(memberKey("g", "a"), []byte("damaged"))
+	if err := b.Commit(g.kv.Applied()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.commit("t", 0, 1, a.req.MemberEpoch); err == nil {
+		t.Error("a commit was accepted")
+	}
+	waitFor(t, "the node to fail", func() bool { return n.Failure() != nil })
+	if err := n.Failure(); !errors.Is(err, mqerr.ErrCorruptLog) {
+		t.Errorf("it failed with %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +77,18 @@ type groupTx struct {
 	// What this batch wrote, which a read of the store does not see yet.
 	changed map[string][]byte // of the groups' states; nil where deleted
 	written map[string]int64  // of their offsets: when they were committed, or deleted
+
+	// broken is why the store could not be read. The batch must not be committed:
+	// other replicas could read theirs, and came to another result.
+	broken error
+}
+
+// noted keeps an error of the store.
+func (t *groupTx) noted(err error) error {
+	if t.broken == nil {
+		t.broken = err
+	}
+	return err
 }
 
 func (t *groupTx) epoch() int32 { return t.term }
@@ -122,7 +135,8 @@ func (t *groupTx) get(key []byte) (value []byte, ok bool, err error) {
 	if v, changed := t.changed[string(key)]; changed {
 		return v, v != nil, nil
 	}
-	return t.g.kv.Get(key)
+	value, ok, err = t.g.kv.Get(key)
+	return value, ok, t.noted(err)
 }
 
 func (t *groupTx) put(key, value []byte) {
@@ -144,7 +158,8 @@ func (t *groupTx) header(name string) (*group.State, int, error) {
 	if err != nil || !ok {
 		return &group.State{}, 0, err
 	}
-	return group.DecodeHeader(b)
+	s, members, err := group.DecodeHeader(b)
+	return s, members, t.noted(err)
 }
 
 // change makes the next revision of a group.
@@ -187,7 +202,7 @@ func (t *groupTx) commitOffsets(c commitCommand, now int64) result {
 		}
 		m, err := group.DecodeMember(c.MemberID, b)
 		if err != nil {
-			return refused(err)
+			return refused(t.noted(err))
 		}
 		may = func(o commitRecord) bool {
 			return m.MayCommit(group.Partition{Topic: o.TopicID, Number: o.Partition}, c.MemberEpoch)
@@ -217,10 +232,9 @@ func (t *groupTx) deleteGroup(c forgetCommand) result {
 		return refused(fmt.Errorf("%w: %d", mqerr.ErrNonEmptyGroup, members))
 	}
 	found := s.Revision > 0
-	err = t.eachOffset(groupPrefix(c.Group), func(key []byte, _ int64) error {
+	err = t.eachOffset(groupPrefix(c.Group), func(key []byte, _ int64) {
 		found = true
 		t.deleteOffset(key)
-		return nil
 	})
 	if err != nil {
 		return refused(err)
@@ -246,8 +260,7 @@ func (t *groupTx) deleteOffsets(c forgetCommand) result {
 	return result{}
 }
 
-// expire forgets the old offsets of a group without members, and the group when
-// nothing is left of it.
+// expire forgets a group without members for which nothing was committed for long.
 func (t *groupTx) expire(c forgetCommand) result {
 	s, members, err := t.header(c.Group)
 	if err != nil {
@@ -256,19 +269,22 @@ func (t *groupTx) expire(c forgetCommand) result {
 	if members > 0 || s.Revision != c.Revision {
 		return result{} // it came back to life
 	}
-	left := false
-	err = t.eachOffset(groupPrefix(c.Group), func(key []byte, committed int64) error {
-		if committed < c.Before {
-			t.deleteOffset(key)
-		} else {
-			left = true
-		}
-		return nil
+	var old [][]byte
+	inUse := false
+	err = t.eachOffset(groupPrefix(c.Group), func(key []byte, committed int64) {
+		old = append(old, bytes.Clone(key))
+		inUse = inUse || committed >= c.Before
 	})
 	if err != nil {
 		return refused(err)
 	}
-	if !left && s.Revision > 0 {
+	if inUse {
+		return result{}
+	}
+	for _, key := range old {
+		t.deleteOffset(key)
+	}
+	if s.Revision > 0 {
 		t.put(headerKey(c.Group), nil)
 	}
 	return result{}
@@ -289,37 +305,37 @@ func (t *groupTx) wrote(key []byte, committed int64) {
 
 // eachOffset calls fn with the key and the commit time of each offset, as this
 // batch left them, in no order that matters.
-func (t *groupTx) eachOffset(prefix []byte, fn func(key []byte, committed int64) error) error {
+func (t *groupTx) eachOffset(prefix []byte, fn func(key []byte, committed int64)) error {
 	for key, committed := range maps.Clone(t.written) {
 		if committed != deleted && strings.HasPrefix(key, string(prefix)) {
-			if err := fn([]byte(key), committed); err != nil {
-				return err
-			}
+			fn([]byte(key), committed)
 		}
 	}
-	return t.g.kv.Scan(prefix, func(key, value []byte) error {
+	return t.noted(t.g.kv.Scan(prefix, func(key, value []byte) error {
 		if _, newer := t.written[string(key)]; newer {
 			return nil
 		}
 		o, err := decodeOffset(value)
-		if err != nil {
-			return err
+		if err == nil {
+			fn(key, o.commitTime)
 		}
-		return fn(key, o.commitTime)
-	})
+		return err
+	}))
 }
 
 // purge deletes the offsets of a deleted topic.
 func (t *groupTx) purge(id uuid.UUID) error {
-	return t.eachOffset([]byte{preOffset}, func(key []byte, _ int64) error {
+	return t.eachOffset([]byte{preOffset}, func(key []byte, _ int64) {
 		if _, topicID, _, ok := splitOffsetKey(key); ok && topicID == id {
 			t.deleteOffset(key)
 		}
-		return nil
 	})
 }
 
 func (t *groupTx) commit(applied uint64) error {
+	if t.broken != nil {
+		return t.broken
+	}
 	if err := t.batch.Commit(applied); err != nil {
 		return err
 	}

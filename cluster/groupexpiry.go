@@ -12,8 +12,9 @@ import (
 // wanted for long. Kafka: offsets.retention.check.interval.ms.
 const groupExpiryInterval = 10 * time.Minute
 
-// expireGroups proposes the expiry of what groups without members committed long
-// ago, and of groups of which nothing is left.
+// expireGroups proposes the expiry of groups that had no member and committed
+// nothing for long, and of those of which nothing is left. While a consumer with
+// fixed partitions commits for some of them, it keeps what it has for the others.
 func (n *Node) expireGroups(r *replica) {
 	g, ok := r.machine.app.(*groupStore)
 	if !ok {
@@ -45,27 +46,28 @@ func (g *groupStore) expired(before int64) (map[string]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	offsets := make(map[string]bool) // and whether there are old ones
+	newest := make(map[string]int64) // commit of a group
 	err = g.kv.Scan([]byte{preOffset}, func(key, value []byte) error {
 		name, _, _, ok := splitOffsetKey(key)
 		if !ok {
 			return nil
 		}
 		o, err := decodeOffset(value)
-		offsets[name] = offsets[name] || o.commitTime < before
+		newest[name] = max(newest[name], o.commitTime)
 		return err
 	})
 	due := make(map[string]uint64)
-	for name, old := range offsets {
-		if s := states[name]; old && (s == nil || len(s.Members) == 0 && s.EmptySince < before) {
+	for name, at := range newest {
+		switch s := states[name]; {
+		case at >= before:
+		case s == nil:
 			due[name] = 0
-			if s != nil {
-				due[name] = s.Revision
-			}
+		case len(s.Members) == 0 && s.EmptySince < before:
+			due[name] = s.Revision
 		}
 	}
 	for name, s := range states {
-		if _, has := offsets[name]; !has && len(s.Members) == 0 {
+		if _, has := newest[name]; !has && len(s.Members) == 0 {
 			due[name] = s.Revision
 		}
 	}
