@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
@@ -59,7 +59,7 @@ type steady struct{ *member }
 func (m *steady) beat() *steady {
 	m.tb.Helper()
 	ctx := timeout(m.tb)
-	for {
+	for ; ; _ = backoff.Sleep(ctx, time.Millisecond) {
 		err := m.try(ctx)
 		switch {
 		case err == nil:
@@ -167,7 +167,7 @@ func TestAGroupUnderFireHasOneOwnerPerPartition(t *testing.T) {
 			}
 		})
 	}
-	for range 3 {
+	for range 2 {
 		old := c.coordinator("g")
 		served := owners.count()
 		if err := old.Close(); err != nil {
@@ -220,8 +220,9 @@ func (o *ownership) live(ctx context.Context, tb testing.TB, m *member, r *rand.
 	for beats := 2 + r.IntN(40); beats > 0 && ctx.Err() == nil; {
 		m.req.MaxWait = time.Duration(r.IntN(20)) * time.Millisecond
 		had := m.req.Owned
-		if m.try(ctx) != nil {
-			continue // another broker, or a little later
+		if m.try(ctx) != nil { // another broker, or a little later
+			_ = backoff.Sleep(ctx, 5*time.Millisecond)
+			continue
 		}
 		beats--
 		if r.IntN(3) == 0 { // it gives up later
@@ -251,8 +252,9 @@ func (o *ownership) live(ctx context.Context, tb testing.TB, m *member, r *rand.
 	o.set(tb, m.req.MemberID, nil)
 	m.req.MemberEpoch, m.req.Owned, m.req.MaxWait = api.LeaveEpoch, nil, 0
 	for ctx.Err() == nil {
-		if err := m.try(ctx); err == nil || errors.Is(err, mqerr.ErrClosed) {
+		if m.try(ctx) == nil {
 			return
 		}
+		_ = backoff.Sleep(ctx, 5*time.Millisecond)
 	}
 }
