@@ -7,9 +7,21 @@ import (
 	"github.com/raftmq/mq/internal/mqerr"
 )
 
-// featureLevel is the newest command format this build applies. It is the first
-// byte of every command. A replica that meets a higher one parks: see machine.
+// featureLevel is the newest command format this build applies. The level of its
+// cluster is the first byte of every command that a broker proposes: see
+// raiseFeature. A replica that meets a higher one than it knows parks: see machine.
 const featureLevel = 1
+
+// oldestFeature is the level of a cluster that is new.
+const oldestFeature = 1
+
+// knows is the newest feature level that this broker applies.
+func (n *Node) knows() uint8 {
+	if level := n.cfg.Test.Feature; level > 0 {
+		return level
+	}
+	return featureLevel
+}
 
 // kind says what a command does. The numbers are on disk; never reuse one.
 type kind uint8

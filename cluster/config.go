@@ -77,7 +77,8 @@ type TestSeams struct {
 	// SnapshotTimeout is how long to wait for one cut of a raft log. Raft does not
 	// tell of every one that fails. Default 30 s.
 	SnapshotTimeout time.Duration
-	SkipSync        bool // breaks Sync on purpose, to see that tests notice
+	Feature         uint8 // feature level that the build knows, if not 0
+	SkipSync        bool  // breaks Sync on purpose, to see that tests notice
 }
 
 const (

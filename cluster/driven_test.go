@@ -42,6 +42,8 @@ func openStore(tb testing.TB, fs storage.FS) *storage.Store {
 func drive(tb testing.TB, s *storage.Store, shard uint64, app func(*replica) application) *driven {
 	tb.Helper()
 	n := &Node{cfg: Config{}.withDefaults(), log: slog.New(slog.DiscardHandler), nonce: drivenNonce, store: s}
+	n.meta = &metadata{}
+	n.meta.state.Store(newMetaState())
 	n.failed.c = make(chan struct{})
 	n.released = make(chan struct{})
 	n.snapshots.init()

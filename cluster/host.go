@@ -63,7 +63,7 @@ func (n *Node) openHost() error {
 			LogDBFactory: n.rlog,
 			// A file system of this type makes a raft worker that panics end by
 			// itself, after the log has failed, and not take the process along.
-			FS: lvfs.Wrap(newSnapshotFS(fs, n.log), noInjector{}),
+			FS: lvfs.Wrap(newSnapshotFS(fs, n.log, n.mayCut), noInjector{}),
 		},
 	})
 	if err != nil {

@@ -164,7 +164,7 @@ const readPatience = 500 * time.Millisecond
 
 // record is this broker as the metadata should have it.
 func (n *Node) record() brokerRecord {
-	b := brokerRecord{ID: n.cfg.BrokerID, DirID: n.DirectoryID(), Addr: n.cfg.Addr, Rack: n.cfg.Rack}
+	b := brokerRecord{ID: n.cfg.BrokerID, DirID: n.DirectoryID(), Addr: n.cfg.Addr, Rack: n.cfg.Rack, Feature: n.knows()}
 	if n.cfg.Network != nil { // or nobody reaches it
 		b.PeerAddr = n.link.Self().Addr
 	}

@@ -87,7 +87,7 @@ func (m *machine) Update(entries []sm.Entry) ([]sm.Entry, error) {
 			m.unusable(fmt.Errorf("index %d: %w", e.Index, err))
 			return entries, nil
 		}
-		if h.feature > featureLevel {
+		if h.feature > m.r.node.knows() {
 			m.park(e.Index, h.feature)
 			break
 		}
@@ -139,7 +139,7 @@ func (m *machine) park(index uint64, feature uint8) {
 	m.parked.Store(true)
 	m.r.parked()
 	m.r.node.log.Error("replica parked: the log has a command of a newer version of mq",
-		"replica", m.r.name, "index", index, "feature", feature, "known", featureLevel)
+		"replica", m.r.name, "index", index, "feature", feature, "known", m.r.node.knows())
 }
 
 // unusable parks the replica for an error of what is below it and fails the node.

@@ -31,6 +31,7 @@ type metaCommand struct {
 	ChangeReplica   *changeReplica   `json:"change_replica,omitempty"`
 	LeaveBroker     *leaveBroker     `json:"leave_broker,omitempty"`
 	ForgetBroker    *leaveBroker     `json:"forget_broker,omitempty"`
+	RaiseFeature    *raiseFeature    `json:"raise_feature,omitempty"`
 }
 
 // formCluster is the first command: a cluster of one broker.
@@ -107,6 +108,7 @@ type globalRecord struct {
 	ClusterID    string `json:"cluster_id"`
 	NextShard    uint64 `json:"next_shard"`
 	NextProducer int64  `json:"next_producer"`
+	Feature      uint8  `json:"feature,omitempty"`
 }
 
 func (m *metadata) open() (uint64, error) {
@@ -135,6 +137,7 @@ func (m *metadata) load() error {
 				return err
 			}
 			s.version, s.clusterID, s.nextShard, s.nextProducer = g.Version, g.ClusterID, g.NextShard, g.NextProducer
+			s.feature = max(g.Feature, oldestFeature)
 		case k == keyMeta:
 			return json.Unmarshal(value, &s.meta)
 		case strings.HasPrefix(k, preBroker):
@@ -258,11 +261,17 @@ func (t *metaTx) run(cmd *metaCommand) (any, error) {
 		return nil, t.leaveBroker(cmd.LeaveBroker.Broker)
 	case cmd.ForgetBroker != nil:
 		return nil, t.forgetBroker(cmd.ForgetBroker.Broker)
+	case cmd.RaiseFeature != nil:
+		return nil, t.raiseFeature(cmd.RaiseFeature.Level)
 	}
 	return nil, fmt.Errorf("%w: empty metadata command", mqerr.ErrInternal)
 }
 
 func (t *metaTx) registerBroker(b brokerRecord) error {
+	if level := max(b.Feature, oldestFeature); level < t.next.feature {
+		return fmt.Errorf("%w: broker %d knows feature level %d, the cluster is at %d: run the version that it ran before, or a newer one",
+			mqerr.ErrUnsupportedVersion, b.ID, level, t.next.feature)
+	}
 	if old, ok := t.next.brokers[b.ID]; ok && old.DirID != b.DirID {
 		return errOtherDirectory(old, b.DirID)
 	} else if ok {
@@ -404,7 +413,7 @@ func (t *metaTx) put(key string, value any) error {
 func (t *metaTx) commit(applied uint64) error {
 	if t.dirty {
 		s := t.next
-		err := t.put(keyGlobal, globalRecord{s.version, s.clusterID, s.nextShard, s.nextProducer})
+		err := t.put(keyGlobal, globalRecord{s.version, s.clusterID, s.nextShard, s.nextProducer, s.feature})
 		if err != nil {
 			return err
 		}

@@ -31,6 +31,7 @@ type metaState struct {
 	byID         map[uuid.UUID]*topicRecord
 	groups       map[int]groupRecord // by slot
 	meta         shardRecord         // where the metadata itself is
+	feature      uint8               // level of the commands that are proposed
 	nextShard    uint64
 	nextProducer int64
 }
@@ -44,7 +45,8 @@ type brokerRecord struct {
 	Addr  string `json:"addr,omitempty"`
 	// PeerAddr is where other brokers find it.
 	PeerAddr string `json:"peer_addr,omitempty"`
-	Rack     string `json:"rack,omitempty"` // brokers of one may fail together
+	Rack     string `json:"rack,omitempty"`    // brokers of one may fail together
+	Feature  uint8  `json:"feature,omitempty"` // the newest level that it applies
 	// Leaving brokers get nothing new, and what they have goes elsewhere.
 	Leaving bool `json:"leaving,omitempty"`
 }
@@ -85,7 +87,7 @@ type groupRecord struct {
 func newMetaState() *metaState {
 	return &metaState{
 		brokers: map[int32]brokerRecord{}, topics: map[string]*topicRecord{}, byID: map[uuid.UUID]*topicRecord{},
-		groups: map[int]groupRecord{}, nextShard: firstPartition, nextProducer: 1,
+		groups: map[int]groupRecord{}, nextShard: firstPartition, nextProducer: 1, feature: oldestFeature,
 	}
 }
 

@@ -71,13 +71,13 @@ func (n *Node) attach(ctx context.Context) (err error) {
 	n.link, err = network.Attach(ctx, net, network.Config{
 		Self: network.Identity{
 			ClusterID: n.dir.Meta().ClusterID, BrokerID: n.cfg.BrokerID,
-			DirectoryID: n.DirectoryID(), Addr: n.cfg.PeerAddr, Feature: featureLevel,
+			DirectoryID: n.DirectoryID(), Addr: n.cfg.PeerAddr, Feature: uint32(n.knows()),
 		},
 		Listen:  n.cfg.PeerListen,
 		Resolve: n.resolve,
 		Handlers: network.Handlers{
 			Call: n.serveCall, Admit: n.admit, OnBroken: n.peerLost,
-			Keep: n.keeps, KeepChunk: func(*raftpb.Chunk) bool { return !n.shortOfDisk() },
+			Keep: n.keeps, KeepChunk: func(c *raftpb.Chunk) bool { return !n.shortOfDisk() && n.mayCut(c.ShardID) == nil },
 			OnRefused: func(dirID string, err error) {
 				n.log.Error("another broker refuses this one", "directory", dirID, "error", err)
 			},

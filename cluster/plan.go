@@ -27,6 +27,9 @@ func (s *metaState) plan() (cmds []*metaCommand) {
 			cmds = append(cmds, &metaCommand{ChangeReplica: c})
 		}
 	})
+	if known := s.knownByAll(); known > s.feature {
+		cmds = append(cmds, &metaCommand{RaiseFeature: &raiseFeature{Level: known}})
+	}
 	for id, b := range s.brokers {
 		if !b.Leaving || busy[id] {
 			continue

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -244,7 +245,7 @@ func (r *replica) submit(h header, body []byte, timeout time.Duration, done func
 		done(refused(fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrLeaderNotAvailable, err)))
 		return
 	}
-	h.feature = featureLevel
+	h.feature = cmp.Or(h.feature, n.meta.state.Load().feature)
 	h.time = n.now().UnixMilli()
 	h.id = proposalID{n.nonce, r.seq.Add(1)}
 	// The budgets are for records. What else is small always has room: it frees

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"strconv"
 	"sync"
 
 	sm "github.com/lni/dragonboat/v4/statemachine"
@@ -16,7 +17,7 @@ import (
 // Names of the folders of raft: each replica has one, and in it one for each
 // snapshot, also for those that are being made.
 var (
-	replicaFolder  = regexp.MustCompile(`^snapshot-[0-9]+-[0-9]+$`)
+	replicaFolder  = regexp.MustCompile(`^snapshot-([0-9]+)-[0-9]+$`)
 	snapshotFolder = regexp.MustCompile(`^snapshot-[0-9A-F]{16}(-[0-9]+\.(generating|receiving))?$`)
 	unfinished     = regexp.MustCompile(`\.(generating|receiving)$`)
 )
@@ -25,18 +26,19 @@ var (
 // can't be written, if only because the process is short of file descriptors, is
 // no harm: the raft log is cut later. But raft panics then on a goroutine that
 // ends the process, unless it is told that the snapshot was aborted. So what
-// fails while one is written says that too. Removing is best effort, since at the
+// fails while one is written says that too, and so does one that must not be taken. Removing is best effort, since at the
 // next start raft removes what is left. Reading is as it was.
 type snapshotFS struct {
 	lvfs.FS
 	log *slog.Logger
+	may func(shard uint64) error // refuses snapshots of a shard
 
 	mu       sync.Mutex
 	unsynced map[string]bool // folders of replicas with a new name that counts and may be lost
 }
 
-func newSnapshotFS(fs lvfs.FS, log *slog.Logger) *snapshotFS {
-	return &snapshotFS{FS: fs, log: log, unsynced: map[string]bool{}}
+func newSnapshotFS(fs lvfs.FS, log *slog.Logger, may func(shard uint64) error) *snapshotFS {
+	return &snapshotFS{FS: fs, log: log, may: may, unsynced: map[string]bool{}}
 }
 
 // aborted marks the error of an operation on a snapshot that is being made.
@@ -55,6 +57,12 @@ func (s *snapshotFS) isSnapshot(name string) bool {
 // isReplica says whether name is the folder of a replica.
 func (s *snapshotFS) isReplica(name string) bool { return replicaFolder.MatchString(s.PathBase(name)) }
 
+// shard is that of a replica's folder.
+func (s *snapshotFS) shard(folder string) uint64 {
+	number, _ := strconv.ParseUint(replicaFolder.FindStringSubmatch(s.PathBase(folder))[1], 10, 64) // zero, if it is too large, is none
+	return number
+}
+
 // named notes that the folder of a replica gets a new name, or that the name does
 // not count any more.
 func (s *snapshotFS) named(folder string, counts bool) {
@@ -71,6 +79,9 @@ func (s *snapshotFS) named(folder string, counts bool) {
 func (s *snapshotFS) MkdirAll(name string, perm os.FileMode) error {
 	if !s.isSnapshot(name) {
 		return s.FS.MkdirAll(name, perm)
+	}
+	if err := s.may(s.shard(s.PathDir(name))); err != nil {
+		return aborted(err)
 	}
 	s.named(s.PathDir(name), true)
 	return aborted(s.FS.MkdirAll(name, perm))

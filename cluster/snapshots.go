@@ -42,11 +42,8 @@ func (n *Node) snapshotLoop() {
 }
 
 // nextSnapshot picks the shard with most raft log, if it or all together are
-// over their budget, or else one that has waited long.
-//
-// A leader that does not serve yet has to wait: only when its barrier is applied
-// is it sure that no command of a newer version is ahead, which would park it. A
-// snapshot that raft took behind such a command would drop the command.
+// over their budget, or else one that has waited long. A parked one is not cut, also
+// where it parks just now: see mayCut.
 func (n *Node) nextSnapshot() *replica {
 	var most, old *replica
 	var total int64
@@ -56,8 +53,7 @@ func (n *Node) nextSnapshot() *replica {
 	n.eachReplica(func(r *replica) {
 		unsaved := r.unsaved.Load()
 		total += unsaved
-		l := r.lead.Load()
-		if unsaved == 0 || r.stopped.Load() || r.machine.parked.Load() || l == nil || l.self && !l.serving || r.failedAt.Load() > failed {
+		if unsaved == 0 || r.stopped.Load() || r.machine.parked.Load() || r.failedAt.Load() > failed {
 			return
 		}
 		if most == nil || unsaved > most.unsaved.Load() {

@@ -90,26 +90,14 @@ func TestAShardThatCannotBeCutDoesNotHoldUpOthers(t *testing.T) {
 	}
 }
 
-// A replica that may still meet a command of a newer version is not cut.
-func TestALeaderBehindItsBarrierIsNotCut(t *testing.T) {
+func TestAParkedReplicaIsNotPickedToBeCut(t *testing.T) {
 	t.Parallel()
 	d := drivePartition(t, openStore(t, storage.NewMemFS()), 1024)
 	n, r := d.node, d.replica
 	n.replicas.byShard = map[uint64]*replica{1024: r}
 	r.unsaved.Store(n.cfg.SnapshotBytes + 1)
-	for _, c := range []struct {
-		lead *leadership
-		want *replica
-	}{
-		{nil, nil},
-		{&leadership{leader: 1, term: 3, self: true}, nil},
-		{&leadership{leader: 1, term: 3, self: true, serving: true}, r},
-		{&leadership{leader: 2, term: 3}, r},
-	} {
-		r.lead.Store(c.lead)
-		if got := n.nextSnapshot(); got != c.want {
-			t.Errorf("with leadership %+v %v is cut, want %v", c.lead, got, c.want)
-		}
+	if got := n.nextSnapshot(); got != r {
+		t.Errorf("%v is cut", got)
 	}
 	r.machine.park(1, featureLevel+1)
 	if got := n.nextSnapshot(); got != nil {
