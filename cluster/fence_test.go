@@ -31,6 +31,9 @@ func TestABrokerShortOfDiskStandsAside(t *testing.T) {
 	for p := range int32(3) {
 		c.put("t", p, "0")
 	}
+	for p := range 3 {
+		waitFor(t, "it to follow", func() bool { return victim.endOf(t, "t", p) == 1 })
+	}
 	short.Store(true)
 	victim.checkSpace()
 	waitFor(t, "it to lead nothing", func() bool {
