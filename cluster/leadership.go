@@ -25,7 +25,8 @@ const (
 )
 
 // leaders gives the replicas that may lead a shard in the order of preference.
-// Shards are numbered in sequence, so each broker comes first equally often.
+// Shards are numbered in sequence, so each broker comes first equally often, unless
+// somebody has chosen.
 func (s shardRecord) leaders() []replicaRecord {
 	may := slices.DeleteFunc(slices.Clone(s.Replicas), func(r replicaRecord) bool { return !r.settled() })
 	slices.SortFunc(may, func(a, b replicaRecord) int { return cmp.Compare(a.Broker, b.Broker) })
@@ -33,6 +34,9 @@ func (s shardRecord) leaders() []replicaRecord {
 		return nil
 	}
 	first := int(s.Shard % uint64(len(may)))
+	if at := slices.IndexFunc(may, func(r replicaRecord) bool { return r.Replica == s.Preferred }); at >= 0 {
+		first = at
+	}
 	return append(may[first:len(may):len(may)], may[:first]...)
 }
 

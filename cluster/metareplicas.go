@@ -16,8 +16,8 @@ import (
 type changeReplica struct {
 	Shard   uint64     `json:"shard"`
 	Change  replicaOp  `json:"change"`
-	Broker  int32      `json:"broker,omitempty"`  // of addReplica
-	Replica uint64     `json:"replica,omitempty"` // of the others
+	Broker  int32      `json:"broker,omitempty"`  // of addReplica and moveReplica
+	Replica uint64     `json:"replica,omitempty"` // of all but addReplica
 	TopicID *uuid.UUID `json:"topic_id,omitempty"`
 }
 
@@ -28,6 +28,8 @@ const (
 	replicaJoined replicaOp = "joined"
 	leaveReplica  replicaOp = "leave"
 	replicaLeft   replicaOp = "left"
+	moveReplica   replicaOp = "move"   // to another broker
+	preferReplica replicaOp = "prefer" // as the leader
 )
 
 func (t *metaTx) changeReplica(c *changeReplica) error {
@@ -41,7 +43,14 @@ func (t *metaTx) changeReplica(c *changeReplica) error {
 		}
 		switch c.Change {
 		case addReplica:
-			return t.addReplica(s, c.Broker)
+			return t.addReplica(s, c.Broker, 0)
+		case moveReplica:
+			if !s.Replicas[at].settled() {
+				return fmt.Errorf("%w: replica %d of shard %d is moving already", mqerr.ErrInvalidRequest, c.Replica, s.Shard)
+			}
+			return t.addReplica(s, c.Broker, c.Replica)
+		case preferReplica:
+			s.Preferred = c.Replica
 		case replicaJoined:
 			s.Replicas[at].Joining = false
 		case leaveReplica:
@@ -61,15 +70,18 @@ func (t *metaTx) changeReplica(c *changeReplica) error {
 	})
 }
 
-func (t *metaTx) addReplica(s *shardRecord, broker int32) error {
-	if _, ok := t.next.brokers[broker]; !ok {
+func (t *metaTx) addReplica(s *shardRecord, broker int32, replaces uint64) error {
+	switch b, ok := t.next.brokers[broker]; {
+	case !ok:
 		return fmt.Errorf("%w: no broker %d", mqerr.ErrInvalidRequest, broker)
+	case b.Leaving:
+		return fmt.Errorf("%w: broker %d is leaving", mqerr.ErrInvalidRequest, broker)
 	}
 	if _, ok := s.on(broker); ok {
 		return fmt.Errorf("%w: broker %d has a replica of shard %d", mqerr.ErrInvalidRequest, broker, s.Shard)
 	}
 	s.Newest++
-	s.Replicas = append(s.Replicas, replicaRecord{Broker: broker, Replica: s.Newest, Added: true, Joining: true})
+	s.Replicas = append(s.Replicas, replicaRecord{Broker: broker, Replica: s.Newest, Added: true, Joining: true, Replaces: replaces})
 	return nil
 }
 

@@ -64,7 +64,9 @@ type topicRecord struct {
 type shardRecord struct {
 	Shard    uint64          `json:"shard"`
 	Replicas []replicaRecord `json:"replicas"`
-	Newest   uint64          `json:"newest,omitempty"` // replica number given out last, once it was changed
+	// Preferred is the replica that should lead, if it is there; 0 for any.
+	Preferred uint64 `json:"preferred,omitempty"`
+	Newest    uint64 `json:"newest,omitempty"` // replica number given out last, once it was changed
 	// Born are the replicas that the shard was made with and the directory ids of
 	// their brokers. It never changes: one of them that starts late has to begin
 	// with the same members as the others did, wherever those are by then.
@@ -77,6 +79,8 @@ type replicaRecord struct {
 	Added   bool   `json:"added,omitempty"` // to a shard that was there: it began as a learner
 	Joining bool   `json:"joining,omitempty"`
 	Leaving bool   `json:"leaving,omitempty"`
+	// Replaces is the replica that goes when this one has joined; 0 for none.
+	Replaces uint64 `json:"replaces,omitempty"`
 }
 
 type groupRecord struct {

@@ -70,13 +70,17 @@ func votersWanted(shard shardRecord, t *topicRecord, brokers int) int {
 // broker that leaves is given up: if the broker is dead it would never catch up.
 func (s *metaState) planShard(shard shardRecord, t *topicRecord, load map[int32]int) (changes []*changeReplica) {
 	var have []int32 // brokers that stay and have a replica, or will
+	replaced := make(map[uint64]bool)
+	for _, r := range shard.Replicas {
+		replaced[r.Replaces] = replaced[r.Replaces] || !r.Leaving
+	}
 	var leaves *changeReplica
 	for _, r := range shard.Replicas {
 		c := changeOf(shard, t)
 		c.Change, c.Replica = leaveReplica, r.Replica
 		switch {
 		case r.Leaving:
-		case !s.brokers[r.Broker].Leaving:
+		case !s.brokers[r.Broker].Leaving && !replaced[r.Replica]:
 			have = append(have, r.Broker)
 		case r.Joining:
 			return []*changeReplica{c}

@@ -45,6 +45,16 @@ func (c *Client) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.E
 	return call(ctx, c, reads, wire.EpochEnds, c.rpc.EpochEnds, q)
 }
 
+// TransferLeader implements api.Broker.
+func (c *Client) TransferLeader(ctx context.Context, q *api.TransferLeaderRequest) (*api.TransferLeaderResponse, error) {
+	return call(ctx, c, writes, wire.TransferLeader, c.rpc.TransferLeader, q)
+}
+
+// MoveReplica implements api.Broker.
+func (c *Client) MoveReplica(ctx context.Context, q *api.MoveReplicaRequest) (*api.MoveReplicaResponse, error) {
+	return call(ctx, c, writes, wire.MoveReplica, c.rpc.MoveReplica, q)
+}
+
 // RemoveBroker implements api.Broker.
 func (c *Client) RemoveBroker(ctx context.Context, q *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
 	return call(ctx, c, writes, wire.RemoveBroker, c.rpc.RemoveBroker, q)

@@ -72,6 +72,16 @@ func (s *service) RemoveBroker(ctx context.Context, m *mqpb.RemoveBrokerRequest)
 	return answer(ctx, wire.RemoveBroker, s.broker.RemoveBroker, m)
 }
 
+// TransferLeader implements mqpb.BrokerServer.
+func (s *service) TransferLeader(ctx context.Context, m *mqpb.TransferLeaderRequest) (*mqpb.TransferLeaderResponse, error) {
+	return answer(ctx, wire.TransferLeader, s.broker.TransferLeader, m)
+}
+
+// MoveReplica implements mqpb.BrokerServer.
+func (s *service) MoveReplica(ctx context.Context, m *mqpb.MoveReplicaRequest) (*mqpb.MoveReplicaResponse, error) {
+	return answer(ctx, wire.MoveReplica, s.broker.MoveReplica, m)
+}
+
 // DescribeCluster implements mqpb.BrokerServer.
 func (s *service) DescribeCluster(ctx context.Context, m *mqpb.DescribeClusterRequest) (*mqpb.DescribeClusterResponse, error) {
 	return answer(ctx, wire.DescribeCluster, s.broker.DescribeCluster, m)

@@ -16,8 +16,9 @@ import (
 func newCluster(p *program) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "cluster",
-		Short: "Look at the brokers of a cluster, whether it is healthy, and remove one",
-	}, newClusterInfo(p), newClusterHealth(p), newClusterMembers(p), newClusterRemove(p))
+		Short: "Look at the brokers of a cluster, move what they have, and remove one",
+	}, newClusterInfo(p), newClusterHealth(p), newClusterMembers(p),
+		newClusterTransferLeader(p), newClusterMoveReplica(p), newClusterRemove(p))
 }
 
 func newClusterInfo(p *program) *cobra.Command {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,9 +27,9 @@ The command waits until that is done. When it is interrupted, or --timeout has
 passed, the broker goes on leaving.`,
 		Args: exactArgs("BROKER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseInt(args[0], 10, 32)
-			if err != nil || id < 1 {
-				return usage(fmt.Errorf("%q is not the id of a broker", args[0]))
+			id, err := brokerArg(args[0])
+			if err != nil {
+				return err
 			}
 			if timeout < 0 {
 				return usage(fmt.Errorf("--timeout %v: want 0 or more", timeout))
@@ -39,7 +38,7 @@ passed, the broker goes on leaving.`,
 				return err
 			}
 			return p.admin(cmd.Context(), func(ctx context.Context, a *mq.Admin) error {
-				return p.removeBroker(ctx, a, int32(id), risk, timeout)
+				return p.removeBroker(ctx, a, id, risk, timeout)
 			})
 		},
 	}

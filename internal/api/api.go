@@ -49,6 +49,12 @@ type Broker interface {
 	// RemoveBroker makes a broker leave the cluster. It returns when that has begun.
 	RemoveBroker(ctx context.Context, req *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
 
+	// TransferLeader makes another broker lead a partition. Asked of the leader.
+	TransferLeader(ctx context.Context, req *TransferLeaderRequest) (*TransferLeaderResponse, error)
+
+	// MoveReplica puts a replica on another broker. It returns when that has begun.
+	MoveReplica(ctx context.Context, req *MoveReplicaRequest) (*MoveReplicaResponse, error)
+
 	// DescribeLogs tells size and offsets of partitions led or held here.
 	DescribeLogs(ctx context.Context, req *DescribeLogsRequest) (*DescribeLogsResponse, error)
 
@@ -176,6 +182,28 @@ type RemoveBrokerRequest struct{ ID int32 }
 // RemoveBrokerResponse says that the broker is leaving. It has left when
 // DescribeCluster does not list it any more.
 type RemoveBrokerResponse struct{}
+
+// TransferLeaderRequest makes the broker To the leader of a partition, of which it
+// has a replica that votes, and the one that should lead it from now on.
+type TransferLeaderRequest struct {
+	TopicPartition
+	To int32
+}
+
+// TransferLeaderResponse says that it leads.
+type TransferLeaderResponse struct{}
+
+// MoveReplicaRequest puts the replica that the broker From has on the broker To: that
+// one gets a replica, and when it has caught up and votes, the other goes. To move one
+// back that is on its way gives that up.
+type MoveReplicaRequest struct {
+	TopicPartition
+	From, To int32
+}
+
+// MoveReplicaResponse says that the replica is moving. It has moved when Metadata
+// names To without calling it a learner, and does not name From.
+type MoveReplicaResponse struct{}
 
 // Acks of a produce request. 1 and all give the same guarantee here: committed
 // on a majority. Kafka: acks.

@@ -20,6 +20,8 @@ type Backend struct {
 	FetchFunc           func(context.Context, *api.FetchRequest) (*api.FetchResponse, error)
 	ListOffsetsFunc     func(context.Context, *api.ListOffsetsRequest) (*api.ListOffsetsResponse, error)
 	EpochEndsFunc       func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error)
+	TransferLeaderFunc  func(context.Context, *api.TransferLeaderRequest) (*api.TransferLeaderResponse, error)
+	MoveReplicaFunc     func(context.Context, *api.MoveReplicaRequest) (*api.MoveReplicaResponse, error)
 	RemoveBrokerFunc    func(context.Context, *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error)
 	DescribeClusterFunc func(context.Context, *api.DescribeClusterRequest) (*api.DescribeClusterResponse, error)
 	DescribeLogsFunc    func(context.Context, *api.DescribeLogsRequest) (*api.DescribeLogsResponse, error)
@@ -74,6 +76,16 @@ func (b *Backend) ListOffsets(ctx context.Context, q *api.ListOffsetsRequest) (*
 // EpochEnds implements api.Broker.
 func (b *Backend) EpochEnds(ctx context.Context, q *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 	return run(ctx, b.EpochEndsFunc, q)
+}
+
+// TransferLeader implements api.Broker.
+func (b *Backend) TransferLeader(ctx context.Context, q *api.TransferLeaderRequest) (*api.TransferLeaderResponse, error) {
+	return run(ctx, b.TransferLeaderFunc, q)
+}
+
+// MoveReplica implements api.Broker.
+func (b *Backend) MoveReplica(ctx context.Context, q *api.MoveReplicaRequest) (*api.MoveReplicaResponse, error) {
+	return run(ctx, b.MoveReplicaFunc, q)
 }
 
 // RemoveBroker implements api.Broker.

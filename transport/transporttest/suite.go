@@ -65,6 +65,12 @@ var unaryMethods = []unaryMethod{
 	unary("EpochEnds", api.Broker.EpochEnds, func(b *Backend) *func(context.Context, *api.EpochEndsRequest) (*api.EpochEndsResponse, error) {
 		return &b.EpochEndsFunc
 	}),
+	unary("TransferLeader", api.Broker.TransferLeader, func(b *Backend) *func(context.Context, *api.TransferLeaderRequest) (*api.TransferLeaderResponse, error) {
+		return &b.TransferLeaderFunc
+	}),
+	unary("MoveReplica", api.Broker.MoveReplica, func(b *Backend) *func(context.Context, *api.MoveReplicaRequest) (*api.MoveReplicaResponse, error) {
+		return &b.MoveReplicaFunc
+	}),
 	unary("RemoveBroker", api.Broker.RemoveBroker, func(b *Backend) *func(context.Context, *api.RemoveBrokerRequest) (*api.RemoveBrokerResponse, error) {
 		return &b.RemoveBrokerFunc
 	}),

@@ -43,7 +43,7 @@ var File_mq_v1_broker_proto protoreflect.FileDescriptor
 
 const file_mq_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\xca\v\n" +
+	"\x12mq/v1/broker.proto\x12\x05mq.v1\x1a\x13mq/v1/cluster.proto\x1a\x11mq/v1/fetch.proto\x1a\x11mq/v1/group.proto\x1a\x0fmq/v1/log.proto\x1a\x13mq/v1/produce.proto\x1a\x11mq/v1/topic.proto2\xdf\f\n" +
 	"\x06Broker\x12;\n" +
 	"\bMetadata\x12\x16.mq.v1.MetadataRequest\x1a\x17.mq.v1.MetadataResponse\x12<\n" +
 	"\aProduce\x12\x15.mq.v1.ProduceRequest\x1a\x16.mq.v1.ProduceResponse(\x010\x01\x122\n" +
@@ -51,7 +51,9 @@ const file_mq_v1_broker_proto_rawDesc = "" +
 	"\vListOffsets\x12\x19.mq.v1.ListOffsetsRequest\x1a\x1a.mq.v1.ListOffsetsResponse\x12>\n" +
 	"\tEpochEnds\x12\x17.mq.v1.EpochEndsRequest\x1a\x18.mq.v1.EpochEndsResponse\x12P\n" +
 	"\x0fDescribeCluster\x12\x1d.mq.v1.DescribeClusterRequest\x1a\x1e.mq.v1.DescribeClusterResponse\x12G\n" +
-	"\fRemoveBroker\x12\x1a.mq.v1.RemoveBrokerRequest\x1a\x1b.mq.v1.RemoveBrokerResponse\x12G\n" +
+	"\fRemoveBroker\x12\x1a.mq.v1.RemoveBrokerRequest\x1a\x1b.mq.v1.RemoveBrokerResponse\x12M\n" +
+	"\x0eTransferLeader\x12\x1c.mq.v1.TransferLeaderRequest\x1a\x1d.mq.v1.TransferLeaderResponse\x12D\n" +
+	"\vMoveReplica\x12\x19.mq.v1.MoveReplicaRequest\x1a\x1a.mq.v1.MoveReplicaResponse\x12G\n" +
 	"\fDescribeLogs\x12\x1a.mq.v1.DescribeLogsRequest\x1a\x1b.mq.v1.DescribeLogsResponse\x12G\n" +
 	"\fInitProducer\x12\x1a.mq.v1.InitProducerRequest\x1a\x1b.mq.v1.InitProducerResponse\x12M\n" +
 	"\x0eGroupHeartbeat\x12\x1c.mq.v1.GroupHeartbeatRequest\x1a\x1d.mq.v1.GroupHeartbeatResponse\x12J\n" +
@@ -77,41 +79,45 @@ var file_mq_v1_broker_proto_goTypes = []any{
 	(*EpochEndsRequest)(nil),        // 4: mq.v1.EpochEndsRequest
 	(*DescribeClusterRequest)(nil),  // 5: mq.v1.DescribeClusterRequest
 	(*RemoveBrokerRequest)(nil),     // 6: mq.v1.RemoveBrokerRequest
-	(*DescribeLogsRequest)(nil),     // 7: mq.v1.DescribeLogsRequest
-	(*InitProducerRequest)(nil),     // 8: mq.v1.InitProducerRequest
-	(*GroupHeartbeatRequest)(nil),   // 9: mq.v1.GroupHeartbeatRequest
-	(*CommitOffsetsRequest)(nil),    // 10: mq.v1.CommitOffsetsRequest
-	(*FetchOffsetsRequest)(nil),     // 11: mq.v1.FetchOffsetsRequest
-	(*DeleteOffsetsRequest)(nil),    // 12: mq.v1.DeleteOffsetsRequest
-	(*ListGroupsRequest)(nil),       // 13: mq.v1.ListGroupsRequest
-	(*DescribeGroupRequest)(nil),    // 14: mq.v1.DescribeGroupRequest
-	(*DeleteGroupRequest)(nil),      // 15: mq.v1.DeleteGroupRequest
-	(*CreateTopicRequest)(nil),      // 16: mq.v1.CreateTopicRequest
-	(*DeleteTopicRequest)(nil),      // 17: mq.v1.DeleteTopicRequest
-	(*AlterTopicRequest)(nil),       // 18: mq.v1.AlterTopicRequest
-	(*AddPartitionsRequest)(nil),    // 19: mq.v1.AddPartitionsRequest
-	(*TrimTopicRequest)(nil),        // 20: mq.v1.TrimTopicRequest
-	(*MetadataResponse)(nil),        // 21: mq.v1.MetadataResponse
-	(*ProduceResponse)(nil),         // 22: mq.v1.ProduceResponse
-	(*FetchResponse)(nil),           // 23: mq.v1.FetchResponse
-	(*ListOffsetsResponse)(nil),     // 24: mq.v1.ListOffsetsResponse
-	(*EpochEndsResponse)(nil),       // 25: mq.v1.EpochEndsResponse
-	(*DescribeClusterResponse)(nil), // 26: mq.v1.DescribeClusterResponse
-	(*RemoveBrokerResponse)(nil),    // 27: mq.v1.RemoveBrokerResponse
-	(*DescribeLogsResponse)(nil),    // 28: mq.v1.DescribeLogsResponse
-	(*InitProducerResponse)(nil),    // 29: mq.v1.InitProducerResponse
-	(*GroupHeartbeatResponse)(nil),  // 30: mq.v1.GroupHeartbeatResponse
-	(*CommitOffsetsResponse)(nil),   // 31: mq.v1.CommitOffsetsResponse
-	(*FetchOffsetsResponse)(nil),    // 32: mq.v1.FetchOffsetsResponse
-	(*DeleteOffsetsResponse)(nil),   // 33: mq.v1.DeleteOffsetsResponse
-	(*ListGroupsResponse)(nil),      // 34: mq.v1.ListGroupsResponse
-	(*DescribeGroupResponse)(nil),   // 35: mq.v1.DescribeGroupResponse
-	(*DeleteGroupResponse)(nil),     // 36: mq.v1.DeleteGroupResponse
-	(*CreateTopicResponse)(nil),     // 37: mq.v1.CreateTopicResponse
-	(*DeleteTopicResponse)(nil),     // 38: mq.v1.DeleteTopicResponse
-	(*AlterTopicResponse)(nil),      // 39: mq.v1.AlterTopicResponse
-	(*AddPartitionsResponse)(nil),   // 40: mq.v1.AddPartitionsResponse
-	(*TrimTopicResponse)(nil),       // 41: mq.v1.TrimTopicResponse
+	(*TransferLeaderRequest)(nil),   // 7: mq.v1.TransferLeaderRequest
+	(*MoveReplicaRequest)(nil),      // 8: mq.v1.MoveReplicaRequest
+	(*DescribeLogsRequest)(nil),     // 9: mq.v1.DescribeLogsRequest
+	(*InitProducerRequest)(nil),     // 10: mq.v1.InitProducerRequest
+	(*GroupHeartbeatRequest)(nil),   // 11: mq.v1.GroupHeartbeatRequest
+	(*CommitOffsetsRequest)(nil),    // 12: mq.v1.CommitOffsetsRequest
+	(*FetchOffsetsRequest)(nil),     // 13: mq.v1.FetchOffsetsRequest
+	(*DeleteOffsetsRequest)(nil),    // 14: mq.v1.DeleteOffsetsRequest
+	(*ListGroupsRequest)(nil),       // 15: mq.v1.ListGroupsRequest
+	(*DescribeGroupRequest)(nil),    // 16: mq.v1.DescribeGroupRequest
+	(*DeleteGroupRequest)(nil),      // 17: mq.v1.DeleteGroupRequest
+	(*CreateTopicRequest)(nil),      // 18: mq.v1.CreateTopicRequest
+	(*DeleteTopicRequest)(nil),      // 19: mq.v1.DeleteTopicRequest
+	(*AlterTopicRequest)(nil),       // 20: mq.v1.AlterTopicRequest
+	(*AddPartitionsRequest)(nil),    // 21: mq.v1.AddPartitionsRequest
+	(*TrimTopicRequest)(nil),        // 22: mq.v1.TrimTopicRequest
+	(*MetadataResponse)(nil),        // 23: mq.v1.MetadataResponse
+	(*ProduceResponse)(nil),         // 24: mq.v1.ProduceResponse
+	(*FetchResponse)(nil),           // 25: mq.v1.FetchResponse
+	(*ListOffsetsResponse)(nil),     // 26: mq.v1.ListOffsetsResponse
+	(*EpochEndsResponse)(nil),       // 27: mq.v1.EpochEndsResponse
+	(*DescribeClusterResponse)(nil), // 28: mq.v1.DescribeClusterResponse
+	(*RemoveBrokerResponse)(nil),    // 29: mq.v1.RemoveBrokerResponse
+	(*TransferLeaderResponse)(nil),  // 30: mq.v1.TransferLeaderResponse
+	(*MoveReplicaResponse)(nil),     // 31: mq.v1.MoveReplicaResponse
+	(*DescribeLogsResponse)(nil),    // 32: mq.v1.DescribeLogsResponse
+	(*InitProducerResponse)(nil),    // 33: mq.v1.InitProducerResponse
+	(*GroupHeartbeatResponse)(nil),  // 34: mq.v1.GroupHeartbeatResponse
+	(*CommitOffsetsResponse)(nil),   // 35: mq.v1.CommitOffsetsResponse
+	(*FetchOffsetsResponse)(nil),    // 36: mq.v1.FetchOffsetsResponse
+	(*DeleteOffsetsResponse)(nil),   // 37: mq.v1.DeleteOffsetsResponse
+	(*ListGroupsResponse)(nil),      // 38: mq.v1.ListGroupsResponse
+	(*DescribeGroupResponse)(nil),   // 39: mq.v1.DescribeGroupResponse
+	(*DeleteGroupResponse)(nil),     // 40: mq.v1.DeleteGroupResponse
+	(*CreateTopicResponse)(nil),     // 41: mq.v1.CreateTopicResponse
+	(*DeleteTopicResponse)(nil),     // 42: mq.v1.DeleteTopicResponse
+	(*AlterTopicResponse)(nil),      // 43: mq.v1.AlterTopicResponse
+	(*AddPartitionsResponse)(nil),   // 44: mq.v1.AddPartitionsResponse
+	(*TrimTopicResponse)(nil),       // 45: mq.v1.TrimTopicResponse
 }
 var file_mq_v1_broker_proto_depIdxs = []int32{
 	0,  // 0: mq.v1.Broker.Metadata:input_type -> mq.v1.MetadataRequest
@@ -121,43 +127,47 @@ var file_mq_v1_broker_proto_depIdxs = []int32{
 	4,  // 4: mq.v1.Broker.EpochEnds:input_type -> mq.v1.EpochEndsRequest
 	5,  // 5: mq.v1.Broker.DescribeCluster:input_type -> mq.v1.DescribeClusterRequest
 	6,  // 6: mq.v1.Broker.RemoveBroker:input_type -> mq.v1.RemoveBrokerRequest
-	7,  // 7: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
-	8,  // 8: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
-	9,  // 9: mq.v1.Broker.GroupHeartbeat:input_type -> mq.v1.GroupHeartbeatRequest
-	10, // 10: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
-	11, // 11: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
-	12, // 12: mq.v1.Broker.DeleteOffsets:input_type -> mq.v1.DeleteOffsetsRequest
-	13, // 13: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
-	14, // 14: mq.v1.Broker.DescribeGroup:input_type -> mq.v1.DescribeGroupRequest
-	15, // 15: mq.v1.Broker.DeleteGroup:input_type -> mq.v1.DeleteGroupRequest
-	16, // 16: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
-	17, // 17: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
-	18, // 18: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
-	19, // 19: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
-	20, // 20: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
-	21, // 21: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
-	22, // 22: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
-	23, // 23: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
-	24, // 24: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
-	25, // 25: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
-	26, // 26: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
-	27, // 27: mq.v1.Broker.RemoveBroker:output_type -> mq.v1.RemoveBrokerResponse
-	28, // 28: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
-	29, // 29: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
-	30, // 30: mq.v1.Broker.GroupHeartbeat:output_type -> mq.v1.GroupHeartbeatResponse
-	31, // 31: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
-	32, // 32: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
-	33, // 33: mq.v1.Broker.DeleteOffsets:output_type -> mq.v1.DeleteOffsetsResponse
-	34, // 34: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
-	35, // 35: mq.v1.Broker.DescribeGroup:output_type -> mq.v1.DescribeGroupResponse
-	36, // 36: mq.v1.Broker.DeleteGroup:output_type -> mq.v1.DeleteGroupResponse
-	37, // 37: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
-	38, // 38: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
-	39, // 39: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
-	40, // 40: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
-	41, // 41: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
-	21, // [21:42] is the sub-list for method output_type
-	0,  // [0:21] is the sub-list for method input_type
+	7,  // 7: mq.v1.Broker.TransferLeader:input_type -> mq.v1.TransferLeaderRequest
+	8,  // 8: mq.v1.Broker.MoveReplica:input_type -> mq.v1.MoveReplicaRequest
+	9,  // 9: mq.v1.Broker.DescribeLogs:input_type -> mq.v1.DescribeLogsRequest
+	10, // 10: mq.v1.Broker.InitProducer:input_type -> mq.v1.InitProducerRequest
+	11, // 11: mq.v1.Broker.GroupHeartbeat:input_type -> mq.v1.GroupHeartbeatRequest
+	12, // 12: mq.v1.Broker.CommitOffsets:input_type -> mq.v1.CommitOffsetsRequest
+	13, // 13: mq.v1.Broker.FetchOffsets:input_type -> mq.v1.FetchOffsetsRequest
+	14, // 14: mq.v1.Broker.DeleteOffsets:input_type -> mq.v1.DeleteOffsetsRequest
+	15, // 15: mq.v1.Broker.ListGroups:input_type -> mq.v1.ListGroupsRequest
+	16, // 16: mq.v1.Broker.DescribeGroup:input_type -> mq.v1.DescribeGroupRequest
+	17, // 17: mq.v1.Broker.DeleteGroup:input_type -> mq.v1.DeleteGroupRequest
+	18, // 18: mq.v1.Broker.CreateTopic:input_type -> mq.v1.CreateTopicRequest
+	19, // 19: mq.v1.Broker.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
+	20, // 20: mq.v1.Broker.AlterTopic:input_type -> mq.v1.AlterTopicRequest
+	21, // 21: mq.v1.Broker.AddPartitions:input_type -> mq.v1.AddPartitionsRequest
+	22, // 22: mq.v1.Broker.TrimTopic:input_type -> mq.v1.TrimTopicRequest
+	23, // 23: mq.v1.Broker.Metadata:output_type -> mq.v1.MetadataResponse
+	24, // 24: mq.v1.Broker.Produce:output_type -> mq.v1.ProduceResponse
+	25, // 25: mq.v1.Broker.Fetch:output_type -> mq.v1.FetchResponse
+	26, // 26: mq.v1.Broker.ListOffsets:output_type -> mq.v1.ListOffsetsResponse
+	27, // 27: mq.v1.Broker.EpochEnds:output_type -> mq.v1.EpochEndsResponse
+	28, // 28: mq.v1.Broker.DescribeCluster:output_type -> mq.v1.DescribeClusterResponse
+	29, // 29: mq.v1.Broker.RemoveBroker:output_type -> mq.v1.RemoveBrokerResponse
+	30, // 30: mq.v1.Broker.TransferLeader:output_type -> mq.v1.TransferLeaderResponse
+	31, // 31: mq.v1.Broker.MoveReplica:output_type -> mq.v1.MoveReplicaResponse
+	32, // 32: mq.v1.Broker.DescribeLogs:output_type -> mq.v1.DescribeLogsResponse
+	33, // 33: mq.v1.Broker.InitProducer:output_type -> mq.v1.InitProducerResponse
+	34, // 34: mq.v1.Broker.GroupHeartbeat:output_type -> mq.v1.GroupHeartbeatResponse
+	35, // 35: mq.v1.Broker.CommitOffsets:output_type -> mq.v1.CommitOffsetsResponse
+	36, // 36: mq.v1.Broker.FetchOffsets:output_type -> mq.v1.FetchOffsetsResponse
+	37, // 37: mq.v1.Broker.DeleteOffsets:output_type -> mq.v1.DeleteOffsetsResponse
+	38, // 38: mq.v1.Broker.ListGroups:output_type -> mq.v1.ListGroupsResponse
+	39, // 39: mq.v1.Broker.DescribeGroup:output_type -> mq.v1.DescribeGroupResponse
+	40, // 40: mq.v1.Broker.DeleteGroup:output_type -> mq.v1.DeleteGroupResponse
+	41, // 41: mq.v1.Broker.CreateTopic:output_type -> mq.v1.CreateTopicResponse
+	42, // 42: mq.v1.Broker.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
+	43, // 43: mq.v1.Broker.AlterTopic:output_type -> mq.v1.AlterTopicResponse
+	44, // 44: mq.v1.Broker.AddPartitions:output_type -> mq.v1.AddPartitionsResponse
+	45, // 45: mq.v1.Broker.TrimTopic:output_type -> mq.v1.TrimTopicResponse
+	23, // [23:46] is the sub-list for method output_type
+	0,  // [0:23] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

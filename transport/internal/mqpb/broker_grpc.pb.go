@@ -45,6 +45,8 @@ const (
 	Broker_EpochEnds_FullMethodName       = "/mq.v1.Broker/EpochEnds"
 	Broker_DescribeCluster_FullMethodName = "/mq.v1.Broker/DescribeCluster"
 	Broker_RemoveBroker_FullMethodName    = "/mq.v1.Broker/RemoveBroker"
+	Broker_TransferLeader_FullMethodName  = "/mq.v1.Broker/TransferLeader"
+	Broker_MoveReplica_FullMethodName     = "/mq.v1.Broker/MoveReplica"
 	Broker_DescribeLogs_FullMethodName    = "/mq.v1.Broker/DescribeLogs"
 	Broker_InitProducer_FullMethodName    = "/mq.v1.Broker/InitProducer"
 	Broker_GroupHeartbeat_FullMethodName  = "/mq.v1.Broker/GroupHeartbeat"
@@ -95,6 +97,10 @@ type BrokerClient interface {
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
 	// RemoveBroker makes a broker leave the cluster, which takes its time.
 	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
+	// TransferLeader makes another broker lead a partition. Asked of the leader.
+	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// MoveReplica puts a replica on another broker, which takes its time.
+	MoveReplica(ctx context.Context, in *MoveReplicaRequest, opts ...grpc.CallOption) (*MoveReplicaResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(ctx context.Context, in *DescribeLogsRequest, opts ...grpc.CallOption) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -201,6 +207,26 @@ func (c *brokerClient) RemoveBroker(ctx context.Context, in *RemoveBrokerRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RemoveBrokerResponse)
 	err := c.cc.Invoke(ctx, Broker_RemoveBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokerClient) TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TransferLeaderResponse)
+	err := c.cc.Invoke(ctx, Broker_TransferLeader_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *brokerClient) MoveReplica(ctx context.Context, in *MoveReplicaRequest, opts ...grpc.CallOption) (*MoveReplicaResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveReplicaResponse)
+	err := c.cc.Invoke(ctx, Broker_MoveReplica_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -381,6 +407,10 @@ type BrokerServer interface {
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
 	// RemoveBroker makes a broker leave the cluster, which takes its time.
 	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
+	// TransferLeader makes another broker lead a partition. Asked of the leader.
+	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// MoveReplica puts a replica on another broker, which takes its time.
+	MoveReplica(context.Context, *MoveReplicaRequest) (*MoveReplicaResponse, error)
 	// DescribeLogs tells size and offsets of the logs on this broker.
 	DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error)
 	// InitProducer allocates a producer id that nobody had before.
@@ -440,6 +470,12 @@ func (UnimplementedBrokerServer) DescribeCluster(context.Context, *DescribeClust
 }
 func (UnimplementedBrokerServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
+}
+func (UnimplementedBrokerServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedBrokerServer) MoveReplica(context.Context, *MoveReplicaRequest) (*MoveReplicaResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveReplica not implemented")
 }
 func (UnimplementedBrokerServer) DescribeLogs(context.Context, *DescribeLogsRequest) (*DescribeLogsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeLogs not implemented")
@@ -615,6 +651,42 @@ func _Broker_RemoveBroker_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BrokerServer).RemoveBroker(ctx, req.(*RemoveBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Broker_TransferLeader_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TransferLeaderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServer).TransferLeader(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Broker_TransferLeader_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServer).TransferLeader(ctx, req.(*TransferLeaderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Broker_MoveReplica_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveReplicaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BrokerServer).MoveReplica(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Broker_MoveReplica_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BrokerServer).MoveReplica(ctx, req.(*MoveReplicaRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -901,6 +973,14 @@ var Broker_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveBroker",
 			Handler:    _Broker_RemoveBroker_Handler,
+		},
+		{
+			MethodName: "TransferLeader",
+			Handler:    _Broker_TransferLeader_Handler,
+		},
+		{
+			MethodName: "MoveReplica",
+			Handler:    _Broker_MoveReplica_Handler,
 		},
 		{
 			MethodName: "DescribeLogs",

@@ -357,11 +357,201 @@ func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
 	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{4}
 }
 
+// TransferLeaderRequest makes a broker that has a voting replica of a partition its
+// leader, and the one that should lead it from now on.
+type TransferLeaderRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TopicPartition *TopicPartition        `protobuf:"bytes,1,opt,name=topic_partition,json=topicPartition,proto3" json:"topic_partition,omitempty"`
+	To             int32                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TransferLeaderRequest) Reset() {
+	*x = TransferLeaderRequest{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderRequest) ProtoMessage() {}
+
+func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
+func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TransferLeaderRequest) GetTopicPartition() *TopicPartition {
+	if x != nil {
+		return x.TopicPartition
+	}
+	return nil
+}
+
+func (x *TransferLeaderRequest) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+// TransferLeaderResponse says that it leads.
+type TransferLeaderResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TransferLeaderResponse) Reset() {
+	*x = TransferLeaderResponse{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TransferLeaderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TransferLeaderResponse) ProtoMessage() {}
+
+func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
+func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{6}
+}
+
+// MoveReplicaRequest puts the replica of one broker on another. The answer comes at
+// once; it has moved when the metadata says so.
+type MoveReplicaRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TopicPartition *TopicPartition        `protobuf:"bytes,1,opt,name=topic_partition,json=topicPartition,proto3" json:"topic_partition,omitempty"`
+	From           int32                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	To             int32                  `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *MoveReplicaRequest) Reset() {
+	*x = MoveReplicaRequest{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveReplicaRequest) ProtoMessage() {}
+
+func (x *MoveReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveReplicaRequest.ProtoReflect.Descriptor instead.
+func (*MoveReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MoveReplicaRequest) GetTopicPartition() *TopicPartition {
+	if x != nil {
+		return x.TopicPartition
+	}
+	return nil
+}
+
+func (x *MoveReplicaRequest) GetFrom() int32 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *MoveReplicaRequest) GetTo() int32 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+// MoveReplicaResponse says that the replica is moving.
+type MoveReplicaResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveReplicaResponse) Reset() {
+	*x = MoveReplicaResponse{}
+	mi := &file_mq_v1_cluster_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveReplicaResponse) ProtoMessage() {}
+
+func (x *MoveReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_cluster_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveReplicaResponse.ProtoReflect.Descriptor instead.
+func (*MoveReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_cluster_proto_rawDescGZIP(), []int{8}
+}
+
 var File_mq_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x13mq/v1/cluster.proto\x12\x05mq.v1\x1a\x11mq/v1/error.proto\x1a\x11mq/v1/topic.proto\"\x18\n" +
+	"\x13mq/v1/cluster.proto\x12\x05mq.v1\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\x1a\x11mq/v1/topic.proto\"\x18\n" +
 	"\x16DescribeClusterRequest\"\xd1\x01\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
@@ -389,7 +579,16 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\aleaving\x18\v \x01(\bR\aleaving\"%\n" +
 	"\x13RemoveBrokerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n" +
-	"\x14RemoveBrokerResponseB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
+	"\x14RemoveBrokerResponse\"g\n" +
+	"\x15TransferLeaderRequest\x12>\n" +
+	"\x0ftopic_partition\x18\x01 \x01(\v2\x15.mq.v1.TopicPartitionR\x0etopicPartition\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x05R\x02to\"\x18\n" +
+	"\x16TransferLeaderResponse\"x\n" +
+	"\x12MoveReplicaRequest\x12>\n" +
+	"\x0ftopic_partition\x18\x01 \x01(\v2\x15.mq.v1.TopicPartitionR\x0etopicPartition\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x05R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x05R\x02to\"\x15\n" +
+	"\x13MoveReplicaResponseB3Z1github.com/raftmq/mq/transport/internal/mqpb;mqpbb\x06proto3"
 
 var (
 	file_mq_v1_cluster_proto_rawDescOnce sync.Once
@@ -403,25 +602,32 @@ func file_mq_v1_cluster_proto_rawDescGZIP() []byte {
 	return file_mq_v1_cluster_proto_rawDescData
 }
 
-var file_mq_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_mq_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_mq_v1_cluster_proto_goTypes = []any{
 	(*DescribeClusterRequest)(nil),  // 0: mq.v1.DescribeClusterRequest
 	(*DescribeClusterResponse)(nil), // 1: mq.v1.DescribeClusterResponse
 	(*BrokerState)(nil),             // 2: mq.v1.BrokerState
 	(*RemoveBrokerRequest)(nil),     // 3: mq.v1.RemoveBrokerRequest
 	(*RemoveBrokerResponse)(nil),    // 4: mq.v1.RemoveBrokerResponse
-	(*BrokerInfo)(nil),              // 5: mq.v1.BrokerInfo
-	(*Error)(nil),                   // 6: mq.v1.Error
+	(*TransferLeaderRequest)(nil),   // 5: mq.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil),  // 6: mq.v1.TransferLeaderResponse
+	(*MoveReplicaRequest)(nil),      // 7: mq.v1.MoveReplicaRequest
+	(*MoveReplicaResponse)(nil),     // 8: mq.v1.MoveReplicaResponse
+	(*BrokerInfo)(nil),              // 9: mq.v1.BrokerInfo
+	(*Error)(nil),                   // 10: mq.v1.Error
+	(*TopicPartition)(nil),          // 11: mq.v1.TopicPartition
 }
 var file_mq_v1_cluster_proto_depIdxs = []int32{
-	2, // 0: mq.v1.DescribeClusterResponse.brokers:type_name -> mq.v1.BrokerState
-	5, // 1: mq.v1.BrokerState.broker:type_name -> mq.v1.BrokerInfo
-	6, // 2: mq.v1.BrokerState.error:type_name -> mq.v1.Error
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2,  // 0: mq.v1.DescribeClusterResponse.brokers:type_name -> mq.v1.BrokerState
+	9,  // 1: mq.v1.BrokerState.broker:type_name -> mq.v1.BrokerInfo
+	10, // 2: mq.v1.BrokerState.error:type_name -> mq.v1.Error
+	11, // 3: mq.v1.TransferLeaderRequest.topic_partition:type_name -> mq.v1.TopicPartition
+	11, // 4: mq.v1.MoveReplicaRequest.topic_partition:type_name -> mq.v1.TopicPartition
+	5,  // [5:5] is the sub-list for method output_type
+	5,  // [5:5] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_mq_v1_cluster_proto_init() }
@@ -430,6 +636,7 @@ func file_mq_v1_cluster_proto_init() {
 		return
 	}
 	file_mq_v1_error_proto_init()
+	file_mq_v1_partition_proto_init()
 	file_mq_v1_topic_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -437,7 +644,7 @@ func file_mq_v1_cluster_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_cluster_proto_rawDesc), len(file_mq_v1_cluster_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -45,6 +45,32 @@ var RemoveBroker = Codec[api.RemoveBrokerRequest, api.RemoveBrokerResponse, mqpb
 	},
 }
 
+// TransferLeader converts what TransferLeader moves.
+var TransferLeader = Codec[api.TransferLeaderRequest, api.TransferLeaderResponse, mqpb.TransferLeaderRequest, mqpb.TransferLeaderResponse]{
+	encodeRequest: func(q *api.TransferLeaderRequest) *mqpb.TransferLeaderRequest {
+		return &mqpb.TransferLeaderRequest{TopicPartition: encodeTopicPartition(&q.TopicPartition), To: q.To}
+	},
+	decodeRequest: func(k *checker, m *mqpb.TransferLeaderRequest) *api.TransferLeaderRequest {
+		return &api.TransferLeaderRequest{TopicPartition: k.topicPartition(m.GetTopicPartition()), To: m.GetTo()}
+	},
+	encodeAnswer: func(*api.TransferLeaderResponse) *mqpb.TransferLeaderResponse { return &mqpb.TransferLeaderResponse{} },
+	decodeAnswer: func(*checker, *mqpb.TransferLeaderResponse) *api.TransferLeaderResponse {
+		return &api.TransferLeaderResponse{}
+	},
+}
+
+// MoveReplica converts what MoveReplica moves.
+var MoveReplica = Codec[api.MoveReplicaRequest, api.MoveReplicaResponse, mqpb.MoveReplicaRequest, mqpb.MoveReplicaResponse]{
+	encodeRequest: func(q *api.MoveReplicaRequest) *mqpb.MoveReplicaRequest {
+		return &mqpb.MoveReplicaRequest{TopicPartition: encodeTopicPartition(&q.TopicPartition), From: q.From, To: q.To}
+	},
+	decodeRequest: func(k *checker, m *mqpb.MoveReplicaRequest) *api.MoveReplicaRequest {
+		return &api.MoveReplicaRequest{TopicPartition: k.topicPartition(m.GetTopicPartition()), From: m.GetFrom(), To: m.GetTo()}
+	},
+	encodeAnswer: func(*api.MoveReplicaResponse) *mqpb.MoveReplicaResponse { return &mqpb.MoveReplicaResponse{} },
+	decodeAnswer: func(*checker, *mqpb.MoveReplicaResponse) *api.MoveReplicaResponse { return &api.MoveReplicaResponse{} },
+}
+
 func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
 	return &mqpb.BrokerState{
 		Broker:        encodeBrokerInfo(&b.BrokerInfo),
