@@ -131,7 +131,10 @@ can wait for a cluster that starts, or for a broker that comes back.`,
 }
 
 func healthOf(c mq.ClusterHealth, atLeast int) health {
-	h := health{Problems: append([]string{}, c.Problems()...)}
+	h := health{Problems: []string{}}
+	for _, problem := range c.Problems() {
+		h.Problems = append(h.Problems, strings.ReplaceAll(problem, "mq: ", ""))
+	}
 	if n := len(c.Brokers); n < atLeast {
 		h.Problems = append(h.Problems, fmt.Sprintf("%s, not %d", thereAre(n, "broker"), atLeast))
 	}

@@ -29,7 +29,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"mq": func() {
 		// Whoever started it may be gone, or wait for ever: it tells what it hangs
 		// in, and dies.
-		time.AfterFunc(processTime, func() {
+		limit := processTime
+		if os.Getenv("MQ_TEST_LONG") != "" {
+			limit *= 10
+		}
+		time.AfterFunc(limit, func() {
 			debug.SetTraceback("all")
 			panic("runs for too long")
 		})
