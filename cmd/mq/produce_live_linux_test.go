@@ -211,3 +211,29 @@ func (term *terminal) waitFor(t *testing.T, text string) {
 		}
 	}
 }
+
+// Who is asked can also end the command.
+func TestInterruptedQuestion(t *testing.T) {
+	t.Parallel()
+	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
+	if _, stderr, code := runMQ(t, "a\n", "produce", "t", "--broker", broker.addr); code != exitOK {
+		t.Fatalf("exit code %d, stderr %q", code, stderr)
+	}
+	term := openTerminal(t, 80)
+	cmd := exec.CommandContext(t.Context(), "mq", "topic", "delete", "t", "--broker", broker.addr)
+	cmd.Stdin, cmd.Stderr = term.slave, term.slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	term.waitFor(t, "Go ahead? [y/N] ")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	term.waitFor(t, "\r\nmq: interrupted: nothing was done\r\n")
+	if code := exitOf(t, cmd.Wait()); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	if stdout, _, _ := runMQ(t, "", "consume", "t", "--exit", "--broker", broker.addr); stdout != "a\n" {
+		t.Errorf("stored: %q", stdout)
+	}
+}
