@@ -160,7 +160,7 @@ func (f *produceFlags) editor(set func(flag string) bool) (func(*mq.Record), err
 	for _, h := range f.headers {
 		key, value, ok := strings.Cut(h, "=")
 		if !ok {
-			return nil, fmt.Errorf("--header %s: want name=value", h)
+			return nil, fmt.Errorf("--header %q: want name=value", h)
 		}
 		headers = append(headers, mq.Header{Key: key, Value: []byte(value)})
 	}

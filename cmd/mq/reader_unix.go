@@ -43,7 +43,8 @@ func leadsNowhere(w io.Writer) bool {
 		return false
 	}
 	var here, null unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &here) != nil || unix.Stat(os.DevNull, &null) != nil || here.Mode != null.Mode || here.Rdev != null.Rdev {
+	if unix.Fstat(int(f.Fd()), &here) != nil || unix.Stat(os.DevNull, &null) != nil ||
+		here.Mode&unix.S_IFMT != unix.S_IFCHR || here.Mode != null.Mode || here.Rdev != null.Rdev {
 		return false
 	}
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)

@@ -9,8 +9,12 @@ import (
 	"path/filepath"
 )
 
-// Write replaces what is at path.
+// Write replaces what is at path. What is there and no file, such as a terminal or
+// the null device, is written to: to put a file in its place would be a surprise.
 func Write(path string, data []byte, perm fs.FileMode) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return writeTo(path, data)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
@@ -25,4 +29,13 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+func writeTo(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }

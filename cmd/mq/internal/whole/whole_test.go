@@ -1,6 +1,8 @@
 package whole_test
 
 import (
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -39,6 +41,37 @@ func TestWhatFailsLeavesNothingBehind(t *testing.T) {
 		t.Error("a file was written into a directory that is not there")
 	}
 	onlyHas(t, dir, "d")
+}
+
+// A device or a pipe, also one that a link leads to, stays what it is.
+func TestWhatIsNoFileIsWrittenTo(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	name := fmt.Sprintf("/dev/fd/%d", w.Fd())
+	if _, err := os.Stat(name); err != nil {
+		t.Skipf("no names for open files here: %v", err)
+	}
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := whole.Write(link, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != "text" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+	onlyHas(t, dir, "link")
 }
 
 func onlyHas(t *testing.T, dir, name string) {
