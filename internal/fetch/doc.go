@@ -7,7 +7,8 @@
 // partitions are led (Sync). One loop per leader asks what to look up or fetch
 // there (Lookups, StartFetch) and brings the answers (Found, EndFetch). One
 // reader takes batches and says which records it has handed out and finished
-// (Take, Deliver, Finish). A partition goes through these states:
+// (Take, Deliver, Finish). They may be finished in any order; what is committed
+// ends before the first one that is not. A partition goes through these states:
 //
 //	            no offset committed           offset found
 //	wantCommitted ───────────────► wantOffset ────────────► reading ─────► failed
