@@ -51,7 +51,7 @@ func (s *Set) Take() (c Chunk, failure *Failure, ok bool) {
 		p := s.mu.ready[0]
 		s.mu.ready = s.mu.ready[1:]
 		p.ready = false
-		if p.paused || p.full || p.drained != nil {
+		if p.paused || p.held || p.full || p.drained != nil {
 			continue
 		}
 		if len(p.queue) == 0 {
@@ -124,6 +124,9 @@ type Commit struct {
 	p     *Partition
 	seeks uint64
 }
+
+// Of is the partition of the offset.
+func (c Commit) Of() *Partition { return c.p }
 
 // Commits lists what is finished and not stored yet.
 func (s *Set) Commits() (cs []Commit) {

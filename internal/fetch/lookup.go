@@ -45,11 +45,26 @@ func (s *Set) beginLocked(p *Partition) {
 	if begin.Kind != AtCommitted && (grown || p.late && begin == Start{AtTime, api.LatestTimestamp}) {
 		begin = Start{AtTime, api.EarliestTimestamp}
 	}
-	switch begin.Kind {
+	s.beginAtLocked(p, begin)
+}
+
+// beginAgainLocked sets a partition that did not get so far to where it was to
+// begin.
+func (s *Set) beginAgainLocked(p *Partition) {
+	if s.cfg.Assigned {
+		s.beginAtLocked(p, p.from)
+	} else {
+		s.beginLocked(p)
+	}
+}
+
+func (s *Set) beginAtLocked(p *Partition, from Start) {
+	p.from = from
+	switch from.Kind {
 	case AtOffset:
-		p.start(begin.Value)
+		p.start(from.Value)
 	case AtTime:
-		p.lookUp(begin.Value)
+		p.lookUp(from.Value)
 	case AtCommitted:
 		if s.cfg.Group {
 			p.state = wantCommitted

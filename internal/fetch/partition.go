@@ -1,6 +1,8 @@
 package fetch
 
 import (
+	"context"
+
 	"github.com/google/uuid"
 
 	"github.com/raftmq/mq/internal/api"
@@ -35,6 +37,11 @@ type Partition struct {
 	leader      int32
 	leaderEpoch int32 // newest known
 	late        bool  // came into being while the consumer ran
+	from        Start // where reading is to begin
+	held        bool  // nothing is handed out yet
+
+	ctx context.Context // ends when the partition is taken away
+	end context.CancelCauseFunc
 
 	state   state
 	at      int64 // timestamp to look up in state wantOffset
@@ -81,11 +88,12 @@ const batchOverhead = 64
 
 func (b batch) cost() int { return len(b.data) + batchOverhead }
 
-func newPartition(l Located) *Partition {
+func newPartition(tp api.TopicPartition) *Partition {
 	p := &Partition{
-		key: Key{l.Topic, l.Partition}, id: l.TopicID, leader: NoLeader, leaderEpoch: api.NoEpoch,
+		key: Key{tp.Topic, tp.Partition}, id: tp.TopicID, leader: NoLeader, leaderEpoch: api.NoEpoch,
 		finished: unknown, position: unknown, fetchAt: unknown, committed: unknown, finishedEpoch: api.NoEpoch,
 	}
+	p.ctx, p.end = context.WithCancelCause(context.Background())
 	p.out = p.few[:0]
 	return p
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // Config says how a Set reads. Every field must be set.
@@ -16,6 +17,7 @@ type Config struct {
 	MaxBuffered int // bound of all queues and answers under way, at least MaxBytes
 	Isolation   int8
 	Group       bool // offsets are stored under a group
+	Assigned    bool // partitions come by Assign, not by Sync
 	Start       Start
 	Reset       Reset
 }
@@ -72,7 +74,7 @@ func NewSet(cfg Config) *Set {
 // Sync takes the newest metadata. Partitions that it does not name lose their
 // leader but stay: a broker that lags behind must not make anybody forget
 // positions. A topic with another id than before is another topic, and its
-// partitions begin anew. Returns the leaders that have partitions, sorted.
+// partitions begin anew; those of Assign stay as they are. Returns the leaders that have partitions, sorted.
 func (s *Set) Sync(located []Located) []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,12 +83,17 @@ func (s *Set) Sync(located []Located) []int32 {
 		key := Key{l.Topic, l.Partition}
 		named[key] = true
 		p := s.mu.parts[key]
+		if s.cfg.Assigned && (p == nil || p.id != l.TopicID) {
+			delete(named, key)
+			continue
+		}
 		if p != nil && p.id != l.TopicID {
 			s.removeLocked(p)
+			p.end(mqerr.ErrUnknownTopicID)
 			p = nil
 		}
 		if p == nil {
-			p = newPartition(l)
+			p = newPartition(l.TopicPartition)
 			s.mu.parts[key] = p
 			s.mu.order = append(s.mu.order, p)
 			s.beginLocked(p)
@@ -124,7 +131,7 @@ func (s *Set) locateLocked(p *Partition, l Located) {
 		p.fail(p.position, unknown, l.Err)
 		s.readyLocked(p)
 	case l.Err == nil && p.state == failed && p.position == unknown:
-		s.beginLocked(p) // it did not exist, now it does
+		s.beginAgainLocked(p) // it did not exist, now it does
 	}
 	s.kickLocked(p)
 }
