@@ -37,7 +37,7 @@ func TestCommitsAreTrue(t *testing.T) {
 		var uncertain int
 		for life := 0; tried < records; life++ {
 			c := newConsumer(t, s.client, mq.ConsumerConfig{
-				Topics: []string{name}, GroupID: name, AutoCommitInterval: -1, MaxBytes: 2000, CloseTimeout: time.Second,
+				Topics: []string{name}, Partitions: []int32{0}, GroupID: name, AutoCommitInterval: -1, MaxBytes: 2000, CloseTimeout: time.Second,
 			})
 			next := take(t, c, 1)[0].Offset
 			if next < stored || next > tried {

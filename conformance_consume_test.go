@@ -102,7 +102,7 @@ func testStart(t *testing.T, s *site) {
 			}
 		}
 		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})
-		if err := c.Commit(soon(t), take(t, c, 4)...); err != nil {
+		if err := errors.Join(c.Commit(soon(t), take(t, c, 4)...), c.Close()); err != nil {
 			t.Fatal(err)
 		}
 		return name, p
@@ -273,7 +273,7 @@ func testTopicCreatedAnew(t *testing.T, s *site) {
 	if got := takeOne(t, c); got != "new 0" {
 		t.Errorf("the same consumer got %q", got)
 	}
-	if got := takeOne(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})); got != "new 0" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "new 0" {
 		t.Errorf("a later consumer of the group got %q: the offset of the old topic counted", got)
 	}
 }

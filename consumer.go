@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/fetch"
@@ -48,6 +49,7 @@ type Consumer struct {
 	set     *fetch.Set
 	offsets *offsetStore // of the group; nil without one
 	dead    *deadLetters // nil without a topic for them
+	member  *member      // nil unless the group's coordinator decides what is read
 
 	life   context.Context // of all loops; ends with Close or the endpoint
 	end    context.CancelFunc
@@ -55,8 +57,13 @@ type Consumer struct {
 	lost   chan struct{} // capacity 1: a partition waits for fresh metadata
 	asking chan struct{} // capacity 1: a committed offset is to be asked for
 
+	moved chan struct{} // capacity 1: other partitions than before are to be read
+
+	partitions map[string]int // how many each topic had when the consumer started; written before beatLoop starts
+
 	committing chan struct{} // capacity 1, held by the one commit under way
 	reading    chan struct{} // capacity 1, held by the one Run, Messages or Poll
+	polling    atomic.Bool   // it is Poll
 	reader     reader        // guarded by reading
 
 	closing sync.Once
@@ -82,6 +89,10 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 		lost:   make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
 
+		moved: make(chan struct{}, 1),
+
+		partitions: make(map[string]int),
+
 		committing: make(chan struct{}, 1),
 		reading:    make(chan struct{}, 1),
 	}
@@ -97,24 +108,48 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 		c.offsets = newOffsetStore(c.router, cfg.GroupID)
 		c.loops.Go(c.groupLoop) // ends with life
 	}
-	c.loops.Go(c.locateLoop) // ends with life; starts one fetchLoop per leader
+	if cfg.balanced() {
+		c.member = newMember(c)
+		go c.member.settleLoop() // ends with life, and the hook that it is in
+	}
+	c.loops.Go(c.locateLoop) // ends with life; starts one fetchLoop per leader, and beatLoop
 	return c, nil
 }
 
-// Close stops reading, commits what is finished, unless auto-commit is off, and
-// waits for the consumer's goroutines. It does not wait for a handler; Run's
-// return does. The error is that of the commit, which CloseTimeout bounds. Close
-// may be called more than once, also from a handler.
+// Close stops reading, commits what is finished, unless auto-commit is off,
+// leaves the group, and waits for the consumer's goroutines. It does not wait for
+// a handler, which may call it; Run's return does, and only then are partitions
+// given up and the group left. The error is that of the commit, which
+// CloseTimeout bounds. Close may be called more than once.
 func (c *Consumer) Close() error {
 	c.closing.Do(func() {
 		c.end()
 		c.loops.Wait()
-		c.closed = c.commitAtEnd(context.Background())
+		c.closed = c.goodbye()
 		if c.dead != nil {
 			c.dead.close()
 		}
 	})
 	return c.closed
+}
+
+// goodbye is the end of what Close does. Who reads at that time, and calls the
+// program meanwhile, may yet finish records; it leaves the group in its stead.
+func (c *Consumer) goodbye() error {
+	if c.member == nil {
+		return c.commitAtEnd(context.Background())
+	}
+	if c.polling.Load() { // not for long any more
+		c.reading <- struct{}{}
+	} else {
+		select {
+		case c.reading <- struct{}{}:
+		default:
+			return c.commitAtEnd(context.Background())
+		}
+	}
+	defer func() { <-c.reading }()
+	return c.member.farewell()
 }
 
 // commitAtEnd commits what is finished within CloseTimeout, even if ctx ended.
@@ -207,9 +242,13 @@ func (c *Consumer) progress(ctx context.Context, located bool) ([]fetch.Progress
 			return nil, context.Cause(ctx)
 		}
 		changed := c.set.Changed()
+		if err := c.member.failure(); err != nil {
+			return nil, err
+		}
 		ps := c.set.Progress()
 		unknown := slices.ContainsFunc(ps, func(p fetch.Progress) bool { return p.Finished < 0 })
-		if len(ps) > 0 && !(located && unknown) {
+		known := len(ps) > 0 || c.member != nil && c.member.settled()
+		if known && !(located && unknown) {
 			return ps, nil
 		}
 		select {

@@ -1,8 +1,10 @@
 package mq
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"time"
 
@@ -12,26 +14,87 @@ import (
 	"github.com/raftmq/mq/internal/topic"
 )
 
-// ConsumerConfig says what a Consumer reads and how. Topics is required; every
-// other zero value is a default that suits most programs.
+// ConsumerConfig says what a Consumer reads and how. Topics or, for a group,
+// TopicPattern is required; every other zero value is a default that suits most
+// programs.
 type ConsumerConfig struct {
 	// Topics are the topics to read. One that does not exist is waited for, and
 	// partitions that are added later are noticed within half a minute.
 	Topics []string `yaml:"topics"`
 
-	// Partitions are the partitions to read of each topic. Default empty: all.
-	// A number that a topic does not have is ErrUnknownTopicOrPartition.
+	// TopicPattern is a regular expression: the group reads the topics whose
+	// whole name matches it, beside Topics, also those that are created later.
+	// Syntax: RE2. Default empty, none. Only for members of a group. Kafka:
+	// subscribe(SubscriptionPattern).
+	TopicPattern string `yaml:"topic_pattern"`
+
+	// Partitions are the partitions to read of each topic. Default empty: with
+	// a GroupID those that the group's coordinator gives, else all. A number
+	// that a topic does not have is ErrUnknownTopicOrPartition. Kafka: assign.
 	Partitions []int32 `yaml:"partitions"`
 
-	// GroupID is the name under which offsets are stored, so that a later
-	// consumer with the same GroupID goes on where this one stopped. Default
-	// empty: nothing is stored. For now it stores offsets only and shares no
-	// work: each consumer of a group reads all its Partitions. Kafka: group.id.
+	// GroupID is the name of the consumer's group. Its consumers share the
+	// partitions of their topics: each partition is read by one of them, and when
+	// they come and go, or there are new partitions, only the partitions that
+	// have to move do. Offsets are stored under the name as well, so that who
+	// reads a partition next goes on where this consumer stopped. With Partitions
+	// the name is for offsets only: the consumer is no member and shares nothing,
+	// and can't commit while the group has members. Default empty: no group,
+	// nothing is stored. Kafka: group.id.
 	GroupID string `yaml:"group_id"`
+
+	// InstanceID makes a member a static one: it is expected back after Close,
+	// and until SessionTimeout is over nobody else gets what it had. It must be
+	// the same each time, and no other live consumer of the group may have it.
+	// Default empty: on Close the others take over at once. Kafka:
+	// group.instance.id.
+	InstanceID string `yaml:"instance_id"`
+
+	// ClientID names the program in descriptions of the group. Default empty.
+	// Kafka: client.id.
+	ClientID string `yaml:"client_id"`
+
+	// SessionTimeout is after how long without a sign of life a member is taken
+	// for dead and its partitions go to others. Signs of life do not depend on
+	// handlers. Default 0: as the brokers are configured; the consumer itself
+	// then counts 45 seconds. Kafka: session.timeout.ms.
+	SessionTimeout time.Duration `yaml:"session_timeout"`
+
+	// RebalanceTimeout is how long handlers may take to finish what they have of
+	// a partition that is to go to another member, and a program what Poll
+	// returned. Then they lose it. Default 0: as the brokers are configured; the
+	// consumer itself then counts 5 minutes. Kafka: max.poll.interval.ms.
+	RebalanceTimeout time.Duration `yaml:"rebalance_timeout"`
+
+	// Assignor says how partitions are shared out: AssignUniform or AssignRange.
+	// Of different wishes in a group that of most members counts. Default empty:
+	// AssignUniform. Kafka: group.remote.assignor.
+	Assignor string `yaml:"assignor"`
+
+	// OnAssigned, OnRevoked and OnLost are told which partitions the member
+	// gets and has no more, by topic and number. They are called one at a time,
+	// on a goroutine of the consumer's, while reading of other partitions goes on;
+	// each partition that was assigned is either revoked or lost later.
+	//
+	// OnAssigned is called before the first record of the partitions is handed
+	// out; Seek may say where to begin. OnRevoked is called when everything of them
+	// that was handed out is finished, or had its RebalanceTimeout, and, unless
+	// AutoCommitInterval is negative, is committed; nobody else has them yet, and
+	// Commit with ctx may still store offsets. On Close it is called for all.
+	// OnLost is called when others may have them already: the group did not hear of
+	// the consumer for too long. Nothing can be committed.
+	//
+	// They may call any method, Close excepted: it waits for them, though not
+	// longer than CloseTimeout. ctx ends CloseTimeout after the consumer does.
+	OnAssigned RebalanceHook `yaml:"-"`
+	OnRevoked  RebalanceHook `yaml:"-"`
+	OnLost     RebalanceHook `yaml:"-"`
 
 	// Start is where reading begins. Default StartCommitted. A partition that
 	// is created while the consumer runs is always read from its first record,
-	// or from the committed offset. Kafka: auto.offset.reset, seek.
+	// or from the committed offset. So is one that a member of a group does not
+	// have from the beginning: others may have read it. Kafka:
+	// auto.offset.reset, seek.
 	Start Start `yaml:"start"`
 
 	// Reset is what happens where there is no offset to go on from: nothing is
@@ -103,8 +166,8 @@ type ConsumerConfig struct {
 	// request.timeout.ms.
 	Timeout time.Duration `yaml:"timeout"`
 
-	// CloseTimeout bounds the last commit, of Close and at the end of Run.
-	// Default 5s. Kafka: Consumer.close(Duration).
+	// CloseTimeout bounds the last commit, of Close and at the end of Run; on
+	// Close also the hooks and the farewell to the group. Default 5s. Kafka: Consumer.close(Duration).
 	CloseTimeout time.Duration `yaml:"close_timeout"`
 
 	// Logger gets the consumer's log: what could not be read for half a minute,
@@ -151,8 +214,14 @@ func orDefault[T comparable](field *T, value T) {
 func (c ConsumerConfig) validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if len(c.Topics) == 0 {
+	switch {
+	case c.TopicPattern != "" && !c.balanced():
+		fault("topic_pattern: only for a group_id without partitions")
+	case c.TopicPattern == "" && len(c.Topics) == 0:
 		fault("topics: at least one is required")
+	}
+	if _, err := regexp.Compile(c.TopicPattern); err != nil {
+		fault("topic_pattern: %w: %w", mqerr.ErrInvalidPattern, err)
 	}
 	for i, name := range c.Topics {
 		if err := topic.CheckName(name); err != nil {
@@ -199,6 +268,8 @@ func (c ConsumerConfig) validate() error {
 		{"concurrency", int64(c.Concurrency)},
 		{"retry.backoff", int64(c.Retry.Backoff)},
 		{"retry.max_backoff", int64(c.Retry.MaxBackoff)},
+		{"session_timeout", int64(c.SessionTimeout)},
+		{"rebalance_timeout", int64(c.RebalanceTimeout)},
 		{"timeout", int64(c.Timeout)},
 		{"close_timeout", int64(c.CloseTimeout)},
 	} {
@@ -208,6 +279,9 @@ func (c ConsumerConfig) validate() error {
 	}
 	return invalidConfig("consumer", faults)
 }
+
+// balanced reports whether the group's coordinator says which partitions are read.
+func (c ConsumerConfig) balanced() bool { return c.GroupID != "" && len(c.Partitions) == 0 }
 
 // commits reports whether finished records are committed without being asked.
 func (c ConsumerConfig) commits() bool { return c.GroupID != "" && c.AutoCommitInterval > 0 }
@@ -220,10 +294,21 @@ func (c ConsumerConfig) fetch() fetch.Config {
 		MaxBuffered: c.MaxBufferedBytes,
 		Isolation:   int8(c.Isolation),
 		Group:       c.GroupID != "",
+		Assigned:    c.balanced(),
 		Start:       c.Start.at,
 		Reset:       fetch.Reset(c.Reset),
 	}
 }
+
+// RebalanceHook is called when the partitions of a member of a group change. See
+// ConsumerConfig.OnAssigned.
+type RebalanceHook func(ctx context.Context, tps []TopicPartition)
+
+// Assignors.
+const (
+	AssignUniform = api.AssignUniform // evenly, with as few moves as possible
+	AssignRange   = api.AssignRange   // partitions of the same number, of different topics, go to the same member
+)
 
 // ResetPolicy says where to go on when there is no valid offset. In YAML it is
 // its name. Kafka: auto.offset.reset.

@@ -26,8 +26,9 @@ type fakeCluster struct {
 	mu      sync.Mutex
 	topics  map[string]*fakeTopic
 	stored  map[string]map[fakeKey]api.CommittedOffset // by group
-	changed chan struct{}                              // closed when a log grows or a leader moves
-	served  int                                        // bytes of batches in fetch answers
+	groups  map[string]*fakeGroup
+	changed chan struct{} // closed when a log grows or a leader moves
+	served  int           // bytes of batches in fetch answers
 
 	// before, if set, is called at the begin of each call. An error is the answer.
 	before func(ctx context.Context, broker int32, method string) error
@@ -367,11 +368,14 @@ func (b fakeBroker) CommitOffsets(ctx context.Context, req *api.CommitOffsetsReq
 	}
 	defer b.c.lock()()
 	resp := &api.CommitOffsetsResponse{}
+	if err := b.coordinatesLocked(req.Group); err != nil {
+		return nil, err
+	}
 	for _, o := range req.Offsets {
 		r := api.CommitResult{TopicPartition: o.TopicPartition}
 		if t := b.c.topics[o.Topic]; t == nil || t.id != o.TopicID {
 			r.Err = mqerr.ErrUnknownTopicID
-		} else {
+		} else if r.Err = b.c.groupLocked(req.Group).mayCommitLocked(req, o.TopicPartition); r.Err == nil {
 			b.c.storeLocked(req.Group, o.TopicPartition, api.CommittedOffset{
 				Offset: o.Offset, LeaderEpoch: o.LeaderEpoch, MemberEpoch: req.MemberEpoch, CommitTime: time.Now().UnixMilli(),
 			})
@@ -387,6 +391,9 @@ func (b fakeBroker) FetchOffsets(ctx context.Context, req *api.FetchOffsetsReque
 	}
 	defer b.c.lock()()
 	resp := &api.FetchOffsetsResponse{}
+	if err := b.coordinatesLocked(req.Group); err != nil {
+		return nil, err
+	}
 	if req.Partitions == nil {
 		resp.Offsets = slices.SortedFunc(maps.Values(b.c.stored[req.Group]), func(x, y api.CommittedOffset) int {
 			return cmp.Or(strings.Compare(x.Topic, y.Topic), cmp.Compare(x.Partition, y.Partition))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/raftmq/mq/internal/backoff"
 	"github.com/raftmq/mq/internal/fetch"
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/route"
 )
 
 // lookForPartitions is how often the partitions of topics are counted anew.
@@ -26,6 +28,9 @@ func (c *Consumer) locateLoop() {
 	var down outage
 	if !c.firstMetadata(&down) {
 		return
+	}
+	if c.member != nil {
+		c.loops.Go(c.member.beatLoop) // ends with life
 	}
 	for {
 		changed := c.router.Changed()
@@ -43,7 +48,7 @@ func (c *Consumer) locateLoop() {
 			down = outage{}
 		} else {
 			if down.tell() {
-				c.log.Warn("topics are missing or partitions without a leader", "topics", c.cfg.Topics, "for", outageTold)
+				c.log.Warn("topics are missing or partitions without a leader", "topics", c.topics(), "for", outageTold)
 			}
 			c.wantMetadata()
 		}
@@ -59,20 +64,48 @@ func (c *Consumer) locateLoop() {
 // False when life ended.
 func (c *Consumer) firstMetadata(down *outage) bool {
 	for _, name := range c.cfg.Topics {
-		for {
-			_, err := c.router.Topic(c.life, name, false)
-			if c.over() {
-				return false
-			}
-			if err == nil || unknownTopic(err) || !fetch.MayPass(err) {
-				break // answered, if only that there is none
-			}
-			if down.tell() {
-				c.log.Warn("no broker answers", "for", outageTold, "err", err)
-			}
+		if !c.untilAnswered(down, func(ctx context.Context) error {
+			info, err := c.router.Topic(ctx, name, false)
+			c.partitions[name] = len(info.Partitions)
+			return err
+		}) {
+			return false
 		}
 	}
-	return true
+	return c.cfg.TopicPattern == "" || c.untilAnswered(down, c.countPartitions)
+}
+
+// untilAnswered repeats a question about topics until brokers answer it, if only
+// that there is no such topic. False when life ended.
+func (c *Consumer) untilAnswered(down *outage, ask func(context.Context) error) bool {
+	for !c.over() {
+		err := ask(c.life)
+		if err == nil || unknownTopic(err) || !fetch.MayPass(err) {
+			return !c.over()
+		}
+		if down.tell() {
+			c.log.Warn("no broker answers", "for", outageTold, "err", err)
+		}
+		_ = backoff.Sleep(c.life, requestBackoff.Base) // life's end is seen by the loop
+	}
+	return false
+}
+
+// countPartitions notes which topics there are.
+func (c *Consumer) countPartitions(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	_, err := askHinted(ctx, c.router, route.SeedID, func(b api.Broker) error {
+		all, err := b.Metadata(ctx, &api.MetadataRequest{})
+		if err != nil {
+			return err
+		}
+		for _, info := range all.Topics {
+			c.partitions[info.Name] = len(info.Partitions)
+		}
+		return nil
+	})
+	return err
 }
 
 // over reports whether the consumer ended, and ends it when the endpoint did.
@@ -86,9 +119,23 @@ func (c *Consumer) over() bool {
 }
 
 func (c *Consumer) wantMetadata() {
-	for _, name := range c.cfg.Topics {
+	for _, name := range c.topics() {
 		c.router.Want(name, false)
 	}
+}
+
+// topics are those that are read.
+func (c *Consumer) topics() []string {
+	if c.member == nil {
+		return c.cfg.Topics
+	}
+	var names []string
+	for _, p := range c.set.Progress() {
+		if !slices.Contains(names, p.Topic) {
+			names = append(names, p.Topic)
+		}
+	}
+	return names
 }
 
 // awaitMetadata waits for the next news, and asks for some when a partition
@@ -97,6 +144,8 @@ func (c *Consumer) awaitMetadata(changed <-chan struct{}, age <-chan time.Time) 
 	for {
 		select {
 		case <-changed:
+			return !c.over()
+		case <-c.moved:
 			return !c.over()
 		case <-c.lost:
 			c.wantMetadata()
@@ -114,6 +163,9 @@ func (c *Consumer) awaitMetadata(changed <-chan struct{}, age <-chan time.Time) 
 // locate lists the partitions to read as metadata has them. complete is false
 // when a topic or a leader is missing.
 func (c *Consumer) locate() (located []fetch.Located, complete bool) {
+	if c.member != nil {
+		return c.locateAssigned()
+	}
 	complete = true
 	for _, name := range c.cfg.Topics {
 		info, ok := c.router.Cached(name)
@@ -139,6 +191,21 @@ func (c *Consumer) locate() (located []fetch.Located, complete bool) {
 			complete = complete && l.Leader != fetch.NoLeader
 			located = append(located, l)
 		}
+	}
+	return located, complete
+}
+
+// locateAssigned lists the partitions that the group's coordinator gave, where
+// metadata has them.
+func (c *Consumer) locateAssigned() (located []fetch.Located, complete bool) {
+	complete = true
+	for _, p := range c.set.Progress() {
+		l := fetch.Located{TopicPartition: p.TopicPartition, Leader: fetch.NoLeader, LeaderEpoch: api.NoEpoch}
+		if info, ok := c.router.Cached(p.Topic); ok && info.Err == nil && info.ID == p.TopicID && int(p.Partition) < len(info.Partitions) {
+			l.Leader, l.LeaderEpoch = info.Partitions[p.Partition].Leader, info.Partitions[p.Partition].LeaderEpoch
+		}
+		complete = complete && l.Leader != fetch.NoLeader
+		located = append(located, l)
 	}
 	return located, complete
 }

@@ -12,8 +12,9 @@ import (
 // ConsumerConfig.Concurrency says, from several goroutines then. When it returns
 // nil, the record is finished. An error, or a panic, has the record tried again
 // as ConsumerConfig.Retry says, then sent to the DeadLetterTopic; without any of
-// these it stops Run, and the record comes again. ctx ends with Run's and with
-// Close. The record belongs to the handler; its bytes may be needed for another
+// these it stops Run, and the record comes again. ctx ends with Run's, with
+// Close, and when the record's partition goes to another member of the group;
+// context.Cause tells why, and an error is then only logged. The record belongs to the handler; its bytes may be needed for another
 // attempt or a dead letter, so they must stay as they are where these are set.
 type Handler interface {
 	Handle(ctx context.Context, r *Record) error
@@ -101,12 +102,18 @@ func (c *Consumer) Run(ctx context.Context, h Handler) error {
 }
 
 func (c *Consumer) handleAll(ctx context.Context, h Handler) error {
+	var own ownership
+	defer own.release()
 	for {
 		run, err := c.next(ctx, 1)
 		if err != nil {
 			return err
 		}
-		if err := c.handle(ctx, h, run); err != nil {
+		err = c.handle(own.of(ctx, run.lease.P), h, run)
+		switch {
+		case err != nil && run.lease.P.Context().Err() != nil:
+			c.log.Debug("a handler failed after its partition was taken away", "err", err)
+		case err != nil:
 			return err
 		}
 	}
@@ -199,6 +206,8 @@ func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
 		return nil, fmt.Errorf("poll: %w", err)
 	}
 	defer c.endRead()
+	c.polling.Store(true)
+	defer c.polling.Store(false)
 	bound, cancel := c.bind(ctx)
 	defer cancel()
 	got, err := c.next(bound, limit)
@@ -233,7 +242,30 @@ func (c *Consumer) beginRead() error {
 	return nil
 }
 
-func (c *Consumer) endRead() { <-c.reading }
+// endRead gives back the right to read. If the consumer was closed meanwhile,
+// Close has left the group to whoever read.
+func (c *Consumer) endRead() {
+	<-c.reading
+	if c.member == nil || c.life.Err() == nil {
+		return
+	}
+	select {
+	case c.reading <- struct{}{}:
+		_ = c.member.farewell() // Run has said what became of its last commit
+		<-c.reading
+	default: // Close was faster
+	}
+}
+
+// nextNow returns up to limit records of one partition; ok is false when there
+// are none now.
+func (c *Consumer) nextNow(limit int) (r run, ok bool, err error) {
+	r, ok, err = c.reader.next(limit)
+	if !ok && err == nil {
+		err = c.member.failure()
+	}
+	return r, ok, err
+}
 
 // next returns up to limit records of one partition when there are some. ctx is
 // bound to the consumer, but learns of its end a little later.
@@ -245,7 +277,7 @@ func (c *Consumer) next(ctx context.Context, limit int) (run, error) {
 		if ctx.Err() != nil {
 			return run{}, context.Cause(ctx)
 		}
-		r, ok, err := c.reader.next(limit)
+		r, ok, err := c.nextNow(limit)
 		if ok || err != nil {
 			return r, err
 		}

@@ -212,6 +212,7 @@ func TestRunCommitsWhenItEndsAndTheNextConsumerGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		committed(t, c, 0, 2) // the record under way was finished
+		consumer.Close()
 		equal(t, poll(t, c.consumer(t, cfg), 10), "c")
 	})
 }

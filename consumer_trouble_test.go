@@ -13,7 +13,6 @@ import (
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/internal/api"
-	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
 )
 
@@ -128,6 +127,7 @@ func TestLostBrokerIsSurvived(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster) {
 		c.create("t", 2)
 		c.lead("t", 1, 2)
+		c.coordinate("g", 2)
 		c.add("t", 0, "a")
 		var log bytes.Buffer
 		consumer := c.consumer(t, mq.ConsumerConfig{
@@ -414,20 +414,13 @@ func TestCoordinatorIsFollowed(t *testing.T) {
 		c.create("t", 1)
 		c.add("t", 0, "a", "b")
 		c.store("g", "t", 0, 1)
-		var coordinator atomic.Int32
-		coordinator.Store(3)
-		c.hook(func(_ context.Context, broker int32, method string) error {
-			if id := coordinator.Load(); strings.HasSuffix(method, "Offsets") && method != "ListOffsets" && broker != id {
-				return &mqerr.Detail{Err: mqerr.ErrNotCoordinator, Leader: id}
-			}
-			return nil
-		})
+		c.coordinate("g", 3)
 		consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g"})
 		rs, err := consumer.Poll(t.Context(), 1)
 		if err != nil || string(rs[0].Value) != "b" {
 			t.Fatalf("got %q, %v", valuesOf(rs), err)
 		}
-		coordinator.Store(2)
+		c.coordinate("g", 2)
 		if err := consumer.Commit(t.Context(), rs...); err != nil {
 			t.Fatal(err)
 		}
@@ -489,7 +482,7 @@ var blockingCalls = map[string]func(ctx context.Context, c *mq.Consumer) error{
 // with something to commit, and no broker answers any more.
 func stuck(t *testing.T, c *fakeCluster) *mq.Consumer {
 	c.create("t", 1)
-	consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", AutoCommitInterval: -1})
+	consumer := c.consumer(t, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g", AutoCommitInterval: -1, SessionTimeout: time.Hour})
 	settle()
 	c.hook(func(ctx context.Context, _ int32, _ string) error {
 		<-ctx.Done()

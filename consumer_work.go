@@ -123,7 +123,9 @@ func (w *workers) begin() {
 		t.attempts++
 		w.start(t, handling, func() error {
 			r := t.record // the handler's own: the record may be needed again
-			return callHandler(w.ctx, w.h, &r)
+			ctx, end := owned(w.ctx, t.lane.p)
+			defer end()
+			return callHandler(ctx, w.h, &r)
 		})
 	}
 }
@@ -165,7 +167,7 @@ func (w *workers) read() bool {
 	if w.bytes >= w.c.cfg.MaxBufferedBytes {
 		return false
 	}
-	got, ok, err := w.c.reader.next(1)
+	got, ok, err := w.c.nextNow(1)
 	if err != nil {
 		w.fail(err)
 	}
@@ -224,6 +226,9 @@ func (w *workers) failed(t *task) {
 	switch {
 	case w.ctx.Err() != nil && (errors.Is(err, w.ctx.Err()) || errors.Is(err, context.Cause(w.ctx))):
 		// It was told to end.
+	case t.lane.p.Context().Err() != nil:
+		w.c.log.Debug("a handler failed after its partition was taken away", "err", err)
+		w.leave(t)
 	case w.stopped, w.ctx.Err() != nil, !again && w.c.dead == nil:
 		w.fail(handlerError(&t.record, err))
 	case w.c.set.Begin(t.lease) == fetch.Void:

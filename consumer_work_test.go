@@ -238,6 +238,7 @@ func TestCommitWaitsForTheFirstUnfinishedAndACrashRedeliversFromThere(t *testing
 		settle()
 		committed(t, c, 0, 2)
 		equal(t, sorted(w.saw(&w.finished)), "0", "1", "3", "4")
+		cfg.Partitions, cfg.AutoCommitInterval = []int32{0}, -1
 		equal(t, pollUntil(t, c.consumer(t, cfg), 3), "2", "3", "4") // as after a crash
 		w.open("2")
 		settle()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ func newOffsetStore(r *route.Router, group string) *offsetStore {
 	return s
 }
 
+// ask calls fn with the coordinator.
 func (s *offsetStore) ask(ctx context.Context, fn func(api.Broker) error) error {
 	id, err := askHinted(ctx, s.router, s.coordinator.Load(), fn)
 	s.coordinator.Store(id)
@@ -51,15 +53,25 @@ func (s *offsetStore) fetch(ctx context.Context, tps []api.TopicPartition) (offs
 	return offsets, err
 }
 
-// commit stores offsets and returns an error for each, in their order.
-func (s *offsetStore) commit(ctx context.Context, offsets []api.OffsetCommit) (results []api.CommitResult, err error) {
+// heartbeat sends a sign of life of a member.
+func (s *offsetStore) heartbeat(ctx context.Context, req *api.GroupHeartbeatRequest) (resp *api.GroupHeartbeatResponse, err error) {
 	err = s.ask(ctx, func(b api.Broker) error {
-		resp, err := b.CommitOffsets(ctx, &api.CommitOffsetsRequest{Group: s.group, MemberEpoch: -1, Offsets: offsets})
+		resp, err = b.GroupHeartbeat(ctx, req)
+		return err
+	})
+	return resp, err
+}
+
+// commit stores offsets and returns an error for each, in their order.
+func (s *offsetStore) commit(ctx context.Context, req *api.CommitOffsetsRequest) (results []api.CommitResult, err error) {
+	req.Group = s.group
+	err = s.ask(ctx, func(b api.Broker) error {
+		resp, err := b.CommitOffsets(ctx, req)
 		if err != nil {
 			return outcome(err)
 		}
-		if len(resp.Results) != len(offsets) {
-			return fmt.Errorf("%w: %d results of %d commits", mqerr.ErrInternal, len(resp.Results), len(offsets))
+		if len(resp.Results) != len(req.Offsets) {
+			return fmt.Errorf("%w: %d results of %d commits", mqerr.ErrInternal, len(resp.Results), len(req.Offsets))
 		}
 		results = resp.Results
 		return nil
@@ -78,20 +90,40 @@ func (c *Consumer) Commit(ctx context.Context, rs ...*Record) error {
 	if c.offsets == nil {
 		return fmt.Errorf("commit: %w", errNoGroup)
 	}
-	bound, cancel := c.bind(ctx)
+	bound, cancel := ctx, context.CancelFunc(func() {})
+	if ctx.Value(hookKey{}) == nil {
+		bound, cancel = c.bind(ctx)
+	}
 	defer cancel()
 	if bound.Err() != nil {
 		return fmt.Errorf("commit: %w", c.whyEnded(ctx, nil))
 	}
+	var errs []error
 	for _, r := range rs {
-		if r == nil || !c.set.FinishAt(fetch.Key{Topic: r.Topic, Partition: r.Partition}, r.Offset+1, r.LeaderEpoch) {
-			return fmt.Errorf("commit: %w: %s was not handed out since the last seek", ErrInvalidRequest, describe(r))
-		}
+		errs = append(errs, c.finishAt(r))
 	}
 	if err := c.commitFinished(bound); err != nil {
-		return fmt.Errorf("commit: %w", c.whyEnded(ctx, err))
+		errs = append(errs, c.whyEnded(ctx, err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("commit: %w", err)
 	}
 	return nil
+}
+
+// finishAt finishes a record and those before it in its partition.
+func (c *Consumer) finishAt(r *Record) error {
+	if r == nil {
+		return fmt.Errorf("%w: %s", ErrInvalidRequest, describe(r))
+	}
+	key := fetch.Key{Topic: r.Topic, Partition: r.Partition}
+	switch {
+	case c.set.FinishAt(key, r.Offset+1, r.LeaderEpoch):
+		return nil
+	case c.member != nil && !slices.Contains(c.Assignment(), TopicPartition(key)):
+		return fmt.Errorf("%w: the partition of %s is not this consumer's any more", ErrStaleMemberEpoch, describe(r))
+	}
+	return fmt.Errorf("%w: %s was not handed out since the last seek", ErrInvalidRequest, describe(r))
 }
 
 func describe(r *Record) string {
@@ -101,40 +133,89 @@ func describe(r *Record) string {
 	return fmt.Sprintf("%s/%d@%d", r.Topic, r.Partition, r.Offset)
 }
 
-// commitFinished stores what is finished and not stored yet, and repeats
-// attempts until ctx ends. One at a time, or an older commit might overtake.
-func (c *Consumer) commitFinished(ctx context.Context) error {
+// commitFinished stores what is finished and not stored yet, of some partitions
+// or of all, and repeats attempts until ctx ends. One at a time, or an older
+// commit might overtake.
+func (c *Consumer) commitFinished(ctx context.Context, only ...*fetch.Partition) error {
 	select {
 	case c.committing <- struct{}{}:
 		defer func() { <-c.committing }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return repeat(ctx, c.cfg.Timeout, mayCommitAgain, c.commitOnce)
+	run := committing{c: c, only: only, refused: make(map[*fetch.Partition]error)}
+	err := repeat(ctx, c.cfg.Timeout, mayCommitAgain, run.once)
+	for _, p := range run.order {
+		err = errors.Join(err, run.refused[p])
+	}
+	return err
 }
 
-func (c *Consumer) commitOnce(ctx context.Context) error {
-	commits := c.set.Commits()
+// committing is the attempts of one commit.
+type committing struct {
+	c       *Consumer
+	only    []*fetch.Partition
+	open    []fetch.Commit             // tried and not known to be stored
+	refused map[*fetch.Partition]error // for good
+	order   []*fetch.Partition         // of refused
+}
+
+// once makes an attempt for what was not refused. It returns what may pass, or
+// refuses everything.
+func (k *committing) once(ctx context.Context) error {
+	for _, o := range k.open {
+		if o.Of().Context().Err() != nil {
+			k.refuse(o, context.Cause(o.Of().Context()))
+		}
+	}
+	commits, req := k.gather()
+	k.open = commits
 	if len(commits) == 0 {
 		return nil
 	}
-	offsets := make([]api.OffsetCommit, len(commits))
-	for i, commit := range commits {
-		offsets[i] = commit.OffsetCommit
+	for _, o := range commits {
+		req.Offsets = append(req.Offsets, o.OffsetCommit)
 	}
-	results, err := c.offsets.commit(ctx, offsets)
+	results, err := k.c.offsets.commit(ctx, req)
 	if err != nil {
 		return err
 	}
+	k.open = nil
 	var errs []error
 	for i, r := range results {
-		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, offsets[i].Offset, r.Err))
-		} else {
-			c.set.Committed(commits[i])
+		switch {
+		case r.Err == nil:
+			k.c.set.Committed(commits[i])
+		case mayCommitAgain(r.Err):
+			k.open = append(k.open, commits[i])
+			errs = append(errs, fmt.Errorf("%s/%d@%d: %w", r.Topic, r.Partition, commits[i].Offset, r.Err))
+		default:
+			k.refuse(commits[i], r.Err)
+			if k.c.member != nil && errors.Is(r.Err, ErrStaleMemberEpoch) {
+				k.c.member.lose(r.Err, commits[i].Of())
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// gather lists what is to be stored, and who says so.
+func (k *committing) gather() (commits []fetch.Commit, req *api.CommitOffsetsRequest) {
+	req = &api.CommitOffsetsRequest{MemberEpoch: api.NoMemberEpoch}
+	if m := k.c.member; m != nil {
+		req.MemberID = m.id
+		commits, req.MemberEpoch = m.commits(k.only)
+	} else {
+		commits = k.c.set.Commits()
+	}
+	return slices.DeleteFunc(commits, func(o fetch.Commit) bool { return k.refused[o.Of()] != nil }), req
+}
+
+func (k *committing) refuse(o fetch.Commit, err error) {
+	if k.refused[o.Of()] == nil {
+		k.order = append(k.order, o.Of())
+		k.refused[o.Of()] = fmt.Errorf("%s/%d@%d: %w", o.Topic, o.Partition, o.Offset, err)
+	}
 }
 
 // mayCommitAgain refuses what a deleted topic answers: there is nothing left to

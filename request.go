@@ -69,6 +69,9 @@ func askHinted(ctx context.Context, r *route.Router, id int32, fn func(api.Broke
 		}
 	}
 	if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return id, err // who asked does not want it any more; nothing is known of the broker
+		}
 		if id == route.SeedID {
 			r.AnyFailed(err)
 		}

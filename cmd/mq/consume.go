@@ -99,9 +99,9 @@ Any other is a pattern: %t topic  %p partition  %o offset  %k key  %v value
 	cmd.Flags().IntVarP(&flags.number, "number", "n", 0, "end after so many records")
 	cmd.Flags().DurationVar(&flags.timeout, "timeout", 0, "end after this `duration`; with exit code 4 if there is less than was asked for")
 	cmd.Flags().StringVarP(&flags.format, "format", "f", defaultFormat, "json, or the `pattern` of each record")
-	cmd.Flags().StringVarP(&flags.group, "group", "g", "", "store offsets under this `name`, and go on from them")
+	cmd.Flags().StringVarP(&flags.group, "group", "g", "", "be a member of the group of this `name`: share the partitions with others, store offsets, and go on from them")
 	_ = cmd.RegisterFlagCompletionFunc("group", p.completeGroups(0))
-	cmd.Flags().Int32SliceVarP(&flags.partitions, "partitions", "p", nil, "read only these partitions, as in 0,2")
+	cmd.Flags().Int32SliceVarP(&flags.partitions, "partitions", "p", nil, "read only these partitions, as in 0,2, whatever others of the group read")
 	flags.filter.add(cmd)
 	return cmd
 }
@@ -119,7 +119,7 @@ type consumeFlags struct {
 // options puts the flags above what a file says.
 func (f *consumeFlags) options(cmd *cobra.Command, cfg mq.ConsumerConfig, topics []string) (consumeOptions, error) {
 	opt := consumeOptions{cfg: cfg, limit: f.number, exit: f.exit, time: f.timeout}
-	opt.cfg.Topics = topics
+	opt.cfg.Topics, opt.cfg.TopicPattern = topics, ""
 	changed := cmd.Flags().Changed
 	if changed("partitions") {
 		opt.cfg.Partitions = f.partitions

@@ -95,6 +95,9 @@ func (c *consumption) run(ctx context.Context, e mq.Endpoint) error {
 		within = commitTime
 	}
 	cfg.CloseTimeout = time.Millisecond // by then all is committed, or can't be
+	if cfg.GroupID != "" && len(cfg.Partitions) == 0 {
+		cfg.CloseTimeout = time.Second // for leaving the group
+	}
 	if c.consumer, err = mq.NewConsumer(e, cfg); err != nil {
 		return err
 	}
@@ -173,7 +176,7 @@ func (c *consumption) plan(ctx context.Context) ([]span, error) {
 			partitions = append(partitions, s.tp.Partition)
 		}
 	}
-	if len(cfg.Topics) == 1 && c.opt.bounded() {
+	if len(cfg.Topics) == 1 && (c.opt.bounded() || cfg.GroupID != "") { // of a group, too, a range is read by this consumer alone
 		cfg.Partitions = partitions
 	}
 	return spans, nil

@@ -3,10 +3,8 @@
 //
 //	go run ./docs/examples/workqueue
 //
-// Workers share the jobs by partition. A group that shares partitions among its
-// members by itself is not there yet, so each worker is told its partition, as a
-// program would be by a flag. All store how far they got under one group, so
-// that another worker can take over a partition where the last one left it.
+// Workers share the jobs by partition: they are members of one group. When one
+// comes or goes, the others take over its partitions where it left them.
 package main
 
 import (
@@ -66,7 +64,7 @@ func run(ctx context.Context) error {
 	var team sync.WaitGroup
 	errs := make([]error, workers+1)
 	for i := range workers {
-		team.Go(func() { errs[i] = work(ctx, broker, int32(i), settled) })
+		team.Go(func() { errs[i] = work(ctx, broker, settled) })
 	}
 	team.Go(func() { errs[workers] = review(ctx, broker, settled) })
 	team.Wait()
@@ -91,13 +89,13 @@ func enqueue(ctx context.Context, e mq.Endpoint) error {
 	return producer.SendBatch(ctx, jobs...)
 }
 
-// work does the jobs of one partition until ctx ends, several at a time, those
+// work does the jobs of some partitions until ctx ends, several at a time, those
 // of a customer one after the other. A job that fails is tried again, and holds
 // up only its customer meanwhile; one that can't be done goes to a topic of its
 // own. A job whose worker died before it was stored as done is done again.
-func work(ctx context.Context, e mq.Endpoint, partition int32, done func()) error {
+func work(ctx context.Context, e mq.Endpoint, done func()) error {
 	consumer, err := mq.NewConsumer(e, mq.ConsumerConfig{
-		Topics: []string{"jobs"}, GroupID: "workers", Partitions: []int32{partition},
+		Topics: []string{"jobs"}, GroupID: "workers",
 		Concurrency:     4,
 		Retry:           mq.RetryPolicy{MaxAttempts: 3, Backoff: time.Millisecond}, // longer in real life
 		DeadLetterTopic: "jobs-failed",
