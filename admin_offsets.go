@@ -146,28 +146,31 @@ func (a *Admin) resolve(ctx context.Context, name string, to Start, qs []questio
 
 // GroupInfo is a consumer group.
 type GroupInfo struct {
-	GroupID string `json:"group_id"`
+	GroupID string     `json:"group_id"`
+	State   GroupState `json:"state"`
+	Members int        `json:"members"`
 }
 
-// ListGroups returns the groups that have offsets stored, by name.
+// ListGroups returns the groups that have members or offsets stored, by name.
 func (a *Admin) ListGroups(ctx context.Context) ([]GroupInfo, error) {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
-	names := make(map[string]bool)
-	err := a.read(ctx, func(ctx context.Context, _ api.Broker) error { return a.groupsOfAll(ctx, names) })
+	found := make(map[string]GroupInfo)
+	err := a.read(ctx, func(ctx context.Context, _ api.Broker) error { return a.groupsOfAll(ctx, found) })
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
-	groups := make([]GroupInfo, 0, len(names))
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		groups = append(groups, GroupInfo{GroupID: name})
+	groups := make([]GroupInfo, 0, len(found))
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		groups = append(groups, found[name])
 	}
 	return groups, nil
 }
 
 // groupsOfAll asks every broker for the groups that it has a copy of. Those that
-// do not answer are left out as long as one does: others have copies too.
-func (a *Admin) groupsOfAll(ctx context.Context, names map[string]bool) error {
+// do not answer are left out as long as one does: others have copies too. Of
+// copies that differ, the one with more members is taken for the newer.
+func (a *Admin) groupsOfAll(ctx context.Context, found map[string]GroupInfo) error {
 	brokers, err := a.router.Brokers(ctx)
 	if err != nil {
 		return err
@@ -180,7 +183,9 @@ func (a *Admin) groupsOfAll(ctx context.Context, names map[string]bool) error {
 			continue
 		}
 		for _, g := range resp.Groups {
-			names[g.Group] = true
+			if had, ok := found[g.Group]; !ok || int(g.Members) > had.Members {
+				found[g.Group] = GroupInfo{GroupID: g.Group, State: GroupState(g.State), Members: int(g.Members)}
+			}
 		}
 	}
 	if len(errs) == len(brokers) {

@@ -100,17 +100,26 @@ var (
 	_ error          = (*mq.PartitionError)(nil)
 	_ error          = (*mq.PanicError)(nil)
 
-	_ = []mq.Acks{mq.AcksAll, mq.AcksLeader, mq.AcksNone}
-	_ = []mq.Compression{mq.CompressionNone, mq.CompressionGzip, mq.CompressionSnappy, mq.CompressionLZ4, mq.CompressionZstd}
-	_ = []mq.Start{mq.StartCommitted, mq.StartEarliest, mq.StartLatest}
-	_ = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone}
-	_ = []mq.Isolation{mq.ReadUncommitted, mq.ReadCommitted}
-	_ = []string{
+	_                                                                                                  = []mq.Acks{mq.AcksAll, mq.AcksLeader, mq.AcksNone}
+	_                                                                                                  = []mq.Compression{mq.CompressionNone, mq.CompressionGzip, mq.CompressionSnappy, mq.CompressionLZ4, mq.CompressionZstd}
+	_                                                                                                  = []mq.Start{mq.StartCommitted, mq.StartEarliest, mq.StartLatest}
+	_ func(*mq.Admin, context.Context, string) (mq.GroupDescription, error)                            = (*mq.Admin).DescribeGroup
+	_ func(*mq.Admin, context.Context, string) error                                                   = (*mq.Admin).DeleteGroup
+	_ func(*mq.Admin, context.Context, string, ...mq.TopicPartition) error                             = (*mq.Admin).DeleteOffsets
+	_ func(*mq.Admin, context.Context, string, mq.Start, ...mq.TopicPartition) ([]mq.GroupSeek, error) = (*mq.Admin).PlanGroupSeek
+	_ func(*mq.Admin, context.Context, string, []mq.GroupSeek, bool) error                             = (*mq.Admin).SeekGroup
+	_ mq.RebalanceHook                                                                                 = aHook
+	_                                                                                                  = []mq.GroupState{mq.GroupEmpty, mq.GroupReconciling, mq.GroupStable}
+	_                                                                                                  = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone}
+	_                                                                                                  = []mq.Isolation{mq.ReadUncommitted, mq.ReadCommitted}
+	_                                                                                                  = []string{
 		mq.HeaderDeadLetterError, mq.HeaderDeadLetterTopic, mq.HeaderDeadLetterPartition, mq.HeaderDeadLetterOffset,
 		mq.HeaderDeadLetterTimestamp, mq.HeaderDeadLetterGroup, mq.HeaderDeadLetterAttempts,
 	}
 	_ = []string{mq.ConfigRetentionMs, mq.ConfigRetentionBytes, mq.ConfigMaxMessageBytes, mq.ConfigTimestampType}
 )
+
+func aHook(context.Context, []mq.TopicPartition) {}
 
 // Every field of every struct that programs fill in or read. A zero value here
 // is a field that is missing in the contract.
@@ -131,6 +140,8 @@ var contract = []any{
 	},
 	mq.ConsumerConfig{
 		Topics: []string{"t"}, Partitions: []int32{1}, GroupID: "g", Start: mq.StartLatest, Reset: mq.ResetNone, Isolation: mq.ReadCommitted,
+		TopicPattern: "p", InstanceID: "i", ClientID: "c", SessionTimeout: 1, RebalanceTimeout: 1, Assignor: mq.AssignRange,
+		OnAssigned: aHook, OnRevoked: aHook, OnLost: aHook,
 		MaxBytes: 1, MinBytes: 1, MaxWait: 1, PollInterval: 1, MaxBufferedBytes: 1, AutoCommitInterval: 1, Timeout: 1, CloseTimeout: 1,
 		Concurrency: 1, Retry: mq.RetryPolicy{MaxAttempts: 1}, DeadLetterTopic: "d", Logger: slog.Default(),
 	},
@@ -153,7 +164,16 @@ var contract = []any{
 		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
 		Behind: 1, Waiting: "w", Fenced: "f", Leaving: true,
 	},
-	mq.GroupInfo{GroupID: "g"},
+	mq.GroupInfo{GroupID: "g", State: mq.GroupStable, Members: 1},
+	mq.GroupDescription{
+		GroupID: "g", State: mq.GroupReconciling, Coordinator: 1, Epoch: 1, AssignmentEpoch: 1, Assignor: mq.AssignUniform,
+		Members: []mq.GroupMember{{}},
+	},
+	mq.GroupMember{
+		MemberID: "m", InstanceID: "i", ClientID: "c", Epoch: 1, Topics: []string{"t"}, TopicPattern: "p", Assignor: mq.AssignRange,
+		SessionTimeout: 1, RebalanceTimeout: 1, Assigned: []mq.TopicPartition{{}}, Target: []mq.TopicPartition{{}}, Revoking: []mq.TopicPartition{{}},
+	},
+	mq.GroupSeek{Topic: "t", Partition: 1, From: 1, To: 1},
 	mq.CommittedOffset{
 		Topic: "t", TopicID: "i", Partition: 1, Offset: 1, LeaderEpoch: 1, Metadata: "m", CommitTime: time.Now(),
 	},

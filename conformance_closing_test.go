@@ -72,6 +72,13 @@ func everyAdminCall(a *mq.Admin) []apiCall {
 		{"ListOffsets", func(ctx context.Context) error { return second(a.ListOffsets(ctx, "t", mq.StartLatest, 0)) }},
 		{"ListGroups", func(ctx context.Context) error { return second(a.ListGroups(ctx)) }},
 		{"CommittedOffsets", func(ctx context.Context) error { return second(a.CommittedOffsets(ctx, "g")) }},
+		{"DescribeGroup", func(ctx context.Context) error { return second(a.DescribeGroup(ctx, "g")) }},
+		{"DeleteGroup", func(ctx context.Context) error { return a.DeleteGroup(ctx, "g") }},
+		{"DeleteOffsets", func(ctx context.Context) error { return a.DeleteOffsets(ctx, "g", mq.TopicPartition{Topic: "t"}) }},
+		{"PlanGroupSeek", func(ctx context.Context) error { return second(a.PlanGroupSeek(ctx, "g", mq.StartEarliest)) }},
+		{"SeekGroup", func(ctx context.Context) error {
+			return a.SeekGroup(ctx, "g", []mq.GroupSeek{{Topic: "t"}}, false)
+		}},
 		{"GroupLag", func(ctx context.Context) error { return second(a.GroupLag(ctx, "g")) }},
 		{"DescribeCluster", func(ctx context.Context) error { return second(a.DescribeCluster(ctx)) }},
 	}
@@ -239,7 +246,7 @@ func testHandlerPanics(t *testing.T, s *site) {
 	if got := takeOne(t, c); got != "2" {
 		t.Errorf("after the panic got %q", got)
 	}
-	if got := takeOne(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})); got != "2" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "2" {
 		t.Errorf("a later consumer of the group got %q", got)
 	}
 }

@@ -39,12 +39,18 @@ func tenRecords(t *testing.T, s *site) string {
 	return name
 }
 
+// beside opens a consumer of a topic with one partition that goes on where the
+// group left off, and is no member of it.
+func (s *site) beside(t *testing.T, topic, group string) *mq.Consumer {
+	t.Helper()
+	return s.consumer(t, mq.ConsumerConfig{Topics: []string{topic}, Partitions: []int32{0}, GroupID: group, AutoCommitInterval: -1})
+}
+
 func testCloseCommits(t *testing.T, s *site) {
 	name := tenRecords(t, s)
 	next := func(group string) string {
 		t.Helper()
-		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: group, AutoCommitInterval: -1})
-		return takeOne(t, c)
+		return takeOne(t, s.beside(t, name, group))
 	}
 	open := func(group string) *mq.Consumer {
 		t.Helper()
@@ -135,7 +141,7 @@ func testManualCommit(t *testing.T, s *site) {
 	if err := c.Commit(soon(t), got[2]); err != nil {
 		t.Fatal(err)
 	}
-	if got := takeOne(t, open()); got != "3" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "3" {
 		t.Errorf("2 was committed, a later consumer begins at %s", got)
 	}
 	// Nothing named: everything finished so far, which the next poll says.
@@ -143,7 +149,7 @@ func testManualCommit(t *testing.T, s *site) {
 	if err := c.Commit(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if got := takeOne(t, open()); got != "5" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "5" {
 		t.Errorf("0 to 4 were committed, a later consumer begins at %s", got)
 	}
 	// An iterator may commit the record in hand.
@@ -158,7 +164,7 @@ func testManualCommit(t *testing.T, s *site) {
 			break
 		}
 	}
-	if got := takeOne(t, open()); got != "8" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "8" {
 		t.Errorf("7 was committed, a later consumer begins at %s", got)
 	}
 }
@@ -176,7 +182,7 @@ func testHandlerFailed(t *testing.T, s *site) {
 		return nil
 	}))
 	wantError(t, err, fault)
-	if got := takeOne(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})); got != "3" {
+	if got := takeOne(t, s.beside(t, name, name)); got != "3" {
 		t.Errorf("another consumer of the group begins at %s, want 3", got)
 	}
 	ctx, cancel := context.WithCancel(soon(t))
@@ -202,8 +208,7 @@ func testGroupsAreApart(t *testing.T, s *site) {
 		}
 	}
 	for i, group := range []string{name + "-a", name + "-b"} {
-		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: group, AutoCommitInterval: -1})
-		if got := takeOne(t, c); got != strconv.Itoa(3+i) {
+		if got := takeOne(t, s.beside(t, name, group)); got != strconv.Itoa(3+i) {
 			t.Errorf("%s begins at %s, want %d", group, got, 3+i)
 		}
 	}
@@ -236,7 +241,7 @@ func testCommittedOffsets(t *testing.T, s *site) {
 		t.Errorf("committed at %v, between %v and now", o.CommitTime, before)
 	}
 	groups, err := s.admin().ListGroups(soon(t))
-	if err != nil || !slices.Contains(groups, mq.GroupInfo{GroupID: name}) {
+	if err != nil || !slices.Contains(groups, mq.GroupInfo{GroupID: name, State: mq.GroupStable, Members: 1}) {
 		t.Errorf("groups are %v, %v", groups, err)
 	}
 	if stored, err := s.admin().CommittedOffsets(soon(t), name+"-nobody"); err != nil || len(stored) != 0 {
@@ -294,7 +299,7 @@ func testCommitRefuses(t *testing.T, s *site) {
 	c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})
 	got := take(t, c, 2)
 	wantError(t, c.Commit(soon(t), &mq.Record{Topic: name, Offset: 7}), mq.ErrInvalidRequest)
-	wantError(t, c.Commit(soon(t), &mq.Record{Topic: "other"}), mq.ErrInvalidRequest)
+	wantError(t, c.Commit(soon(t), &mq.Record{Topic: "other"}), mq.ErrStaleMemberEpoch)
 	wantError(t, c.Commit(soon(t), nil), mq.ErrInvalidRequest)
 	if err := c.Seek(soon(t), mq.StartEarliest); err != nil {
 		t.Fatal(err)
@@ -315,6 +320,9 @@ func testResetPolicy(t *testing.T, s *site) {
 				t.Fatal(err)
 			}
 			if _, err := s.admin().TrimTopic(soon(t), name, mq.StartAt(6)); err != nil {
+				t.Fatal(err)
+			}
+			if err := first.Close(); err != nil {
 				t.Fatal(err)
 			}
 			cfg.Reset = c.reset

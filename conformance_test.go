@@ -38,7 +38,7 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			s := d.open(t, mq.BrokerConfig{})
 			for _, c := range slices.Concat(
-				conformProduce, conformConsume, conformGroups, conformWork, conformAdmin, conformReset, conformClosing,
+				conformProduce, conformConsume, conformGroups, conformMembers, conformWork, conformAdmin, conformReset, conformClosing,
 			) {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()

@@ -620,7 +620,7 @@ func TestCrashesLoseNothingAndKeepTheOrderOfKeys(t *testing.T) {
 			}
 			e, router := c.endpoint(t)
 			consumer, err := mq.NewConsumer(e, mq.ConsumerConfig{
-				Topics: []string{"t"}, GroupID: "g", Concurrency: 16, AutoCommitInterval: 10 * time.Millisecond, CloseTimeout: time.Millisecond,
+				Topics: []string{"t"}, Partitions: []int32{0, 1}, GroupID: "g", Concurrency: 16, AutoCommitInterval: 10 * time.Millisecond, CloseTimeout: time.Millisecond,
 				Retry: mq.RetryPolicy{MaxAttempts: 10, Backoff: time.Millisecond},
 			})
 			if err != nil {
