@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 )
 
@@ -32,9 +33,11 @@ func strict(text []byte) error {
 			if !isName(text[end:]) {
 				continue
 			}
-			var name string
-			if err := json.Unmarshal(quoted, &name); err != nil {
-				return err
+			name := string(quoted[1 : len(quoted)-1])
+			if strings.Contains(name, `\`) {
+				if err := json.Unmarshal(quoted, &name); err != nil {
+					return err
+				}
 			}
 			seen := &open[len(open)-1]
 			if !slices.Contains(names, name) {
