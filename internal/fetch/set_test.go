@@ -222,6 +222,21 @@ func TestAnswerOfAFormerLeaderIsIgnored(t *testing.T) {
 	}
 }
 
+// A leader that has fallen silent would keep its part of the budget until the request
+// times out.
+func TestARequestToWhoLeadsNothingAnyMoreIsCancelled(t *testing.T) {
+	s := setAt(Config{}, led(0, 1), led(1, 2))
+	cancelled := map[int32]bool{}
+	for leader := range int32(2) {
+		start(t, s, leader+1, func() { cancelled[leader+1] = true })
+	}
+	s.Sync([]Located{led(0, 2), led(1, 2)})
+	if !cancelled[1] {
+		t.Error("the request to the former leader goes on")
+	}
+	start(t, s, 2, nothing)
+}
+
 func TestChunkInHandEndsWithSeekPauseAndRemoval(t *testing.T) {
 	for name, end := range map[string]func(s *Set, l Lease){
 		"seek":   func(s *Set, _ Lease) { s.Seek(led(0, 0).TopicPartition, 1) },
