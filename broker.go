@@ -106,6 +106,7 @@ func (c BrokerConfig) cluster(addr string) cluster.Config {
 		RetentionInterval: c.RetentionInterval, OffsetsRetention: c.OffsetsRetention, MaxGroupMembers: c.MaxGroupMembers,
 		Network: c.Cluster.Network, Faults: c.Cluster.Faults,
 		PeerListen: c.Cluster.Listen, PeerAddr: c.Cluster.Advertise, Seeds: c.Cluster.Seeds, Bootstrap: c.Cluster.Bootstrap,
+		CatchUpBytes: c.Cluster.CatchUpBytesPerSecond,
 	}
 }
 

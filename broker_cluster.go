@@ -39,6 +39,12 @@ type ClusterConfig struct {
 	// when a seed belongs to a cluster already, and means nothing later on.
 	Bootstrap bool `yaml:"bootstrap"`
 
+	// CatchUpBytesPerSecond bounds the copies of partitions that this broker sends to
+	// new ones, and to those that were away for long, all together, so that producers
+	// hardly notice. Default 64 MiB; negative means no bound. Kafka:
+	// leader.replication.throttled.rate.
+	CatchUpBytesPerSecond int64 `yaml:"catch_up_bytes_per_second"`
+
 	// Network connects the brokers. Default TCP without encryption, or nothing if
 	// Listen is empty. NewNetwork makes one inside the process, on which Listen
 	// and Seeds are names of the caller's choice.
@@ -59,6 +65,9 @@ func NewNetwork() Network { return &network.Mem{} }
 func (c ClusterConfig) withDefaults() ClusterConfig {
 	if c.Network == nil && c.Listen != "" {
 		c.Network = network.TCP{}
+	}
+	if c.CatchUpBytesPerSecond == 0 {
+		c.CatchUpBytesPerSecond = 64 << 20
 	}
 	return c
 }

@@ -32,6 +32,9 @@ type Config struct {
 	// one of them belongs to one already.
 	Bootstrap bool
 	Faults    *network.Faults // of tests
+	// CatchUpBytes bounds the copies sent to brokers that were away for long, in bytes
+	// per second for all together; default 64 MiB, negative for no bound.
+	CatchUpBytes int64
 
 	// DisableAutoCreate stops unknown topics from being created on first use.
 	DisableAutoCreate bool

@@ -82,6 +82,8 @@ func (n *Node) attach(ctx context.Context) (err error) {
 				n.log.Error("another broker refuses this one", "directory", dirID, "error", err)
 			},
 		},
+		SnapshotBytesPerSecond: n.cfg.CatchUpBytes,
+
 		Faults: n.cfg.Faults,
 		Logger: n.log,
 	})
