@@ -127,7 +127,7 @@ func (f *consumeFlags) options(cmd *cobra.Command, cfg mq.ConsumerConfig, topics
 	if changed("group") {
 		opt.cfg.GroupID = f.group
 	}
-	if err := checkPartitions(f.partitions); err != nil {
+	if err := errors.Join(checkPartitions(f.partitions), checkGroup(f.group)); err != nil {
 		return opt, err
 	}
 	if f.number < 0 || changed("number") && f.number == 0 {

@@ -47,7 +47,7 @@ func exitCode(err error) int {
 		return coded.code
 	case errors.Is(err, syscall.EPIPE):
 		return exitOK
-	case errors.Is(err, mq.ErrInvalidConfig), errors.Is(err, mq.ErrInvalidTopic), errors.Is(err, mq.ErrInvalidGroupID), errors.Is(err, mq.ErrInvalidRequest):
+	case errors.Is(err, mq.ErrInvalidConfig), errors.Is(err, mq.ErrInvalidTopic), errors.Is(err, mq.ErrInvalidGroupID):
 		return exitUsage
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted

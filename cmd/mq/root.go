@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/internal/topic"
 )
 
@@ -93,22 +95,34 @@ func atMostOne(cmd *cobra.Command, args []string) error {
 }
 
 // exactArgs wants arguments with these names. One that is called TOPIC, FROM or TO
-// can be that of a topic.
+// must be fit for a topic, and GROUP for a group.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
 			return usage(fmt.Errorf("%s wants %s, got %s (see %[1]s --help)", cmd.CommandPath(), strings.Join(names, " and "), count(len(args), "argument")))
 		}
 		for i, name := range names {
-			if name != "TOPIC" && name != "FROM" && name != "TO" {
-				continue
+			var err error
+			switch name {
+			case "TOPIC", "FROM", "TO":
+				err = topic.CheckName(args[i])
+			case "GROUP":
+				err = checkGroup(args[i])
 			}
-			if err := topic.CheckName(args[i]); err != nil {
+			if err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+}
+
+// checkGroup refuses what can't even be asked for; a broker knows the rest.
+func checkGroup(id string) error {
+	if !utf8.ValidString(id) {
+		return fmt.Errorf("%w: %.60q is not UTF-8", mq.ErrInvalidGroupID, id)
+	}
+	return nil
 }
 
 // notEmpty refuses flags whose value is empty, as that of a variable is that a
