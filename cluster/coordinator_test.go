@@ -379,6 +379,22 @@ func TestAMemberThatIsSilentLosesItsPartitions(t *testing.T) {
 	}
 }
 
+func TestABrokerThatStoodStillTakesNobodyForDead(t *testing.T) {
+	t.Parallel()
+	clock := newFakeClock()
+	n := openNode(t, Config{SessionTimeout: 10 * time.Minute, Test: TestSeams{Now: clock.now}})
+	newTopic(t, n, "t", 1, nil)
+	a := newMember(t, n, "g", "a", "t").beat()
+	looked := make(chan struct{})
+	n.coordinator.call(func() { // it stood still for an hour
+		n.coordinator.looked = n.coordinator.looked.Add(-time.Hour)
+		clock.advance(time.Hour)
+		n.coordinator.call(func() { close(looked) }) // after it has looked at sessions
+	})
+	<-looked
+	a.beat()
+}
+
 func TestAMemberThatDoesNotGiveUpInTimeIsRemoved(t *testing.T) {
 	t.Parallel()
 	clock := newFakeClock()

@@ -1,6 +1,6 @@
-// Package cluster replicates: every topic partition, the metadata and the
-// groups' offsets are raft shards of one dragonboat NodeHost per broker, whose
-// state machines write to one storage.Store. Node answers api.Broker.
+// Package cluster replicates: every topic partition, the metadata and the groups
+// are raft shards of one dragonboat NodeHost per broker, whose state machines
+// write to one storage.Store. Node answers api.Broker.
 //
 // It is the only importer of dragonboat. The package serves the root package
 // and may change.
@@ -22,6 +22,13 @@
 // applying it. Update refuses commands of another epoch with NotLeader, and a
 // replica that applies a newer epoch fails its own pending proposals as
 // definitely not appended: those still in the log will be refused.
+//
+// # Groups
+//
+// A group lives in the shard of its slot, whose leader is its coordinator. What
+// becomes of a group is computed by internal/group, from what was applied, and
+// proposed as a command that names the revision it replaces; groupStore applies
+// it and checks commits.
 //
 // # Several brokers
 //
