@@ -206,13 +206,17 @@ func testStaticMember(t *testing.T, s *site) {
 	name := s.topic(t, 4)
 	var mu sync.Mutex
 	var moved []string
-	told := 0 // partitions
+	told := 0 // partitions that it has as far as the hooks know
 	note := func(sign string) mq.RebalanceHook {
 		return func(_ context.Context, tps []mq.TopicPartition) {
 			mu.Lock()
 			defer mu.Unlock()
 			moved = append(moved, fmt.Sprint(sign, len(tps)))
-			told += len(tps)
+			if sign == "+" {
+				told += len(tps)
+			} else {
+				told -= len(tps)
+			}
 		}
 	}
 	cfg := func(instance string) mq.ConsumerConfig {
