@@ -53,6 +53,10 @@ kill: ## a million lines through a broker that is killed three times
 kill-cluster: ## a million lines through three brokers that are killed in turn, and a rolling restart
 	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'KilledBrokersOfAClusterLoseNothing|RollingRestart' ./cmd/mq
 
+.PHONY: kill-groups
+kill-groups: ## five minutes of kills of members of a group and of brokers
+	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'MembersThatComeAndGo|KilledMembersOfAGroup' ./cmd/mq
+
 .PHONY: bounds
 bounds: ## 20 GB with 1 GB of retention, twice: long, and writes as much
 	go test -tags long -count=1 -v -timeout 2h -run TestDiskStaysBounded ./cmd/mq
