@@ -55,12 +55,6 @@ func (l *ledger) count() int {
 	return l.total
 }
 
-func (l *ledger) partitionsOf(who string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.by[who])
-}
-
 // worker is a consumer that notes what it handles.
 type worker struct {
 	*mq.Consumer

@@ -33,6 +33,11 @@ import (
 // committed of a partition ends before the first record that is not finished.
 // Commit finishes records explicitly.
 //
+// With a GroupID and without Partitions the consumer is a member of a group, whose
+// members share the partitions. One that is to go to another member is given up
+// when everything of it that was handed out is finished, and committed; the other
+// ones go on meanwhile. See ConsumerConfig.OnAssigned.
+//
 // Brokers that restart, move leadership or are away are waited for. Reading
 // fails only when waiting can't help; the error then holds a *PartitionError,
 // and comes again with each attempt to read until a Seek or a Pause of that
@@ -187,7 +192,8 @@ func (c *Consumer) whyEnded(ctx context.Context, err error) error {
 }
 
 // Assignment lists the partitions that are read, by topic and number. It is
-// empty until the brokers told which ones there are.
+// empty until the brokers told which ones there are, and for a member of a group
+// that got none.
 func (c *Consumer) Assignment() []TopicPartition {
 	ps := c.set.Progress()
 	tps := make([]TopicPartition, len(ps))
@@ -199,7 +205,8 @@ func (c *Consumer) Assignment() []TopicPartition {
 
 // Pause stops reading partitions until Resume, and others go on. What was
 // fetched of them and not handed out is dropped and will be fetched again.
-// Partitions that are not assigned are ignored.
+// Partitions that are not assigned are ignored, and one that went to another
+// member and comes back is not paused.
 func (c *Consumer) Pause(tps ...TopicPartition) { c.set.Pause(keysOf(tps)) }
 
 // Resume undoes Pause.

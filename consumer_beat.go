@@ -18,7 +18,7 @@ func (m *member) beatLoop() {
 		m.gate.Lock()
 		m.gate.Unlock() //nolint:staticcheck // nobody holds it, but tests
 		sent := time.Now()
-		resp, err, told := m.heartbeat(failures > 0)
+		resp, told, err := m.heartbeat(failures > 0)
 		var pause time.Duration
 		switch {
 		case m.c.over():
@@ -69,10 +69,10 @@ func (m *member) rest(pause time.Duration) bool {
 
 // heartbeat sends one and waits for the answer, but not when there is more to
 // tell, which told says. An urgent one is answered at once.
-func (m *member) heartbeat(urgent bool) (resp *api.GroupHeartbeatResponse, err error, told bool) {
+func (m *member) heartbeat(urgent bool) (resp *api.GroupHeartbeatResponse, told bool, err error) {
 	m.mu.Lock()
 	req := m.requestLocked(m.mu.epoch)
-	m.mu.untold = false
+	m.mu.untold, m.mu.asked = false, true
 	select {
 	case <-m.wake:
 	default:
@@ -95,7 +95,7 @@ func (m *member) heartbeat(urgent bool) (resp *api.GroupHeartbeatResponse, err e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.cancel = nil
-	return resp, err, m.mu.untold && errors.Is(ctx.Err(), context.Canceled)
+	return resp, m.mu.untold && errors.Is(ctx.Err(), context.Canceled), err
 }
 
 // requestLocked says everything about the member.
@@ -135,10 +135,13 @@ func (m *member) fail(err error) {
 }
 
 // leave tells the coordinator that the member is no more. A static one says
-// that it may be back.
+// that it may be back. One that never heard of a coordinator does not insist.
 func (m *member) leave(ctx context.Context) {
 	m.mu.Lock()
-	known := m.mu.joined && m.mu.err == nil
+	known, again := m.mu.asked && m.mu.err == nil, fetch.MayPass
+	if !m.mu.joined {
+		again = func(error) bool { return false }
+	}
 	epoch := api.LeaveEpoch
 	if m.c.cfg.InstanceID != "" {
 		epoch = api.LeaveStaticEpoch
@@ -148,7 +151,7 @@ func (m *member) leave(ctx context.Context) {
 	if !known {
 		return
 	}
-	err := repeat(ctx, m.c.cfg.Timeout, fetch.MayPass, func(ctx context.Context) error {
+	err := repeat(ctx, min(m.c.cfg.Timeout, time.Second), again, func(ctx context.Context) error {
 		_, err := m.c.offsets.heartbeat(ctx, req)
 		return err
 	})

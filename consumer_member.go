@@ -44,6 +44,7 @@ type member struct {
 	mu struct {
 		sync.Mutex // before the Set's
 		epoch      int32
+		asked      bool      // a heartbeat was sent
 		joined     bool      // an answer came
 		heard      time.Time // when the last heartbeat that was answered was sent
 		interval   time.Duration

@@ -195,9 +195,10 @@ func (c *Consumer) offer(run run, yield func(*Record, error) bool) (more bool) {
 
 // Poll returns up to limit records, as soon as there is one. Those of a
 // partition are in order. They are finished when Poll, Run or Messages is
-// called next; a Commit before that must name them, and Close leaves them
-// unfinished. Errors: ctx's, ErrClosed,
-// or an error from reading (see Consumer), only when there is no record.
+// called next, or when Commit names them before, and Close leaves them
+// unfinished. A member of a group keeps their partitions until then, or for
+// RebalanceTimeout. Errors: ctx's, ErrClosed, or an error from reading (see
+// Consumer), only when there is no record.
 func (c *Consumer) Poll(ctx context.Context, limit int) ([]*Record, error) {
 	if limit <= 0 {
 		return nil, fmt.Errorf("poll: %w: limit %d is not positive", ErrInvalidRequest, limit)

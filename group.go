@@ -85,7 +85,9 @@ func (s *offsetStore) commit(ctx context.Context, req *api.CommitOffsetsRequest)
 // than those named. Without records it stores what is finished already; what
 // Poll returned last is not. It waits for the answer and repeats attempts until ctx ends. Errors:
 // ErrInvalidGroupID without a GroupID, ErrInvalidRequest for a record that was
-// not handed out since the last Seek of its partition.
+// not handed out since the last Seek of its partition, ErrStaleMemberEpoch for
+// one whose partition went to another member of the group; everything else is
+// stored all the same.
 func (c *Consumer) Commit(ctx context.Context, rs ...*Record) error {
 	if c.offsets == nil {
 		return fmt.Errorf("commit: %w", errNoGroup)
