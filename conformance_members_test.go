@@ -23,7 +23,8 @@ var conformMembers = []behaviour{
 	{"a topic deleted under a group stops nothing else", testTopicDeletedUnderGroup},
 	{"partitions that are added are read from their first record", testPartitionsAddedUnderGroup},
 	{"a pattern picks up topics that are created later", testPatternPicksUpTopics},
-	{"a group can be described, moved and deleted", testGroupAdmin},
+	{"a group with members can be described, and moved only by force", testGroupAdmin},
+	{"a group without members can be moved, and deleted", testIdleGroup},
 }
 
 // ledger is what the consumers of a group have handled, in the order of time.
@@ -393,4 +394,52 @@ func testGroupAdmin(t *testing.T, s *site) {
 	_, err = a.PlanGroupSeek(soon(t), name, mq.StartCommitted, tp)
 	wantError(t, err, mq.ErrInvalidRequest)
 	wantError(t, a.DeleteOffsets(soon(t), name), mq.ErrInvalidRequest)
+}
+
+func testIdleGroup(t *testing.T, s *site) {
+	name, a := tenRecords(t, s), s.admin()
+	tp := mq.TopicPartition{Topic: name}
+	c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})
+	if err := errors.Join(c.Commit(soon(t), take(t, c, 4)...), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := a.DescribeGroup(soon(t), name); err != nil || d.State != mq.GroupEmpty || len(d.Members) != 0 {
+		t.Errorf("described as %+v, %v", d, err)
+	}
+	if _, err := a.TrimTopic(soon(t), name, mq.StartAt(2)); err != nil {
+		t.Fatal(err)
+	}
+	from := int64(4)
+	for _, c := range []struct {
+		to   mq.Start
+		want int64
+	}{
+		{mq.StartEarliest, 2}, {mq.StartLatest, 10}, {mq.StartAt(7), 7}, {mq.StartAt(0), 2}, {mq.StartAt(99), 10},
+		{mq.StartAtTime(time.Now().Add(time.Hour)), 10}, {mq.StartAtTime(time.Now().Add(-time.Hour)), 2},
+	} {
+		plan, err := a.PlanGroupSeek(soon(t), name, c.to, tp)
+		if err != nil || !slices.Equal(plan, []mq.GroupSeek{{Topic: name, From: from, To: c.want}}) {
+			t.Fatalf("to %v: the plan is %+v, %v; want from %d to %d", c.to, plan, err, from, c.want)
+		}
+		if err := a.SeekGroup(soon(t), name, plan, false); err != nil {
+			t.Fatal(err)
+		}
+		from = c.want
+	}
+	wantError(t, a.SeekGroup(soon(t), name, []mq.GroupSeek{{Topic: name, To: -1}}, false), mq.ErrInvalidRequest)
+	wantError(t, a.SeekGroup(soon(t), name, []mq.GroupSeek{{Topic: name + "-nowhere"}}, false), mq.ErrUnknownTopicOrPartition)
+	if err := a.DeleteOffsets(soon(t), name, tp); err != nil {
+		t.Error(err)
+	}
+	if stored, err := a.CommittedOffsets(soon(t), name); err != nil || len(stored) > 0 {
+		t.Errorf("%+v is left, %v", stored, err)
+	}
+	if err := a.SeekGroup(soon(t), name, []mq.GroupSeek{{Topic: name, To: 5}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.DeleteGroup(soon(t), name); err != nil {
+		t.Error(err)
+	}
+	_, err := a.DescribeGroup(soon(t), name)
+	wantError(t, err, mq.ErrUnknownGroup)
 }

@@ -207,11 +207,11 @@ func TestRevocationWaitsForTheHandlerAndHeartbeatsDoNot(t *testing.T) {
 		c.add("t", 0, "a", "b")
 		consumer, h := member(t, c, mq.ConsumerConfig{})
 		ctx, stop := context.WithCancel(t.Context())
-		var got []string
+		got := newCrew() // only to note what came
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			err := consumer.Run(ctx, mq.HandlerFunc(func(ctx context.Context, r *mq.Record) error {
-				got = append(got, string(r.Value))
+				_ = got.Handle(ctx, r)
 				c.script("g", "t")
 				before := len(c.beats("g"))
 				time.Sleep(2 * time.Minute)
@@ -226,13 +226,13 @@ func TestRevocationWaitsForTheHandlerAndHeartbeatsDoNot(t *testing.T) {
 			}
 		})
 		time.Sleep(3 * time.Minute)
-		equal(t, got, "a")
+		equal(t, got.saw(&got.begun), "a")
 		committed(t, c, 0, 1)
 		h.want(t, "+0 -0")
 		owns(t, c)
 		c.script("g", "t", []int32{0}) // and back
 		time.Sleep(3 * time.Minute)
-		equal(t, got, "a", "b")
+		equal(t, got.saw(&got.begun), "a", "b")
 		stop()
 		wg.Wait()
 	})
