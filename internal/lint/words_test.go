@@ -29,7 +29,7 @@ func TestFilesAreNamedForConcepts(t *testing.T) {
 }
 
 // Words of the public API are Kafka's. The first of each pair belongs to an
-// engine or means two things at once.
+// engine or means two things at once. A session timeout is Kafka's own.
 var foreignWords = regexp.MustCompile(`Shard|Replica[a-z]*ID|RaftTerm|Term[A-Z]|Queue|ISR|InSync|Generation|Session|Seqno|NodeHost|Pebble|GRPC|Proto[A-Z]`)
 
 func TestPublicNamesUseTheVocabulary(t *testing.T) {
@@ -50,7 +50,7 @@ func TestPublicNamesUseTheVocabulary(t *testing.T) {
 			if _, ok := n.(*ast.BlockStmt); ok {
 				return false // what happens inside a function is its own business
 			}
-			if id, ok := n.(*ast.Ident); ok && id.IsExported() && foreignWords.MatchString(id.Name) {
+			if id, ok := n.(*ast.Ident); ok && id.IsExported() && foreignWords.MatchString(strings.ReplaceAll(id.Name, "SessionTimeout", "")) {
 				t.Errorf("%s: %s is not in the vocabulary of the public API", path, id.Name)
 			}
 			return true
