@@ -99,6 +99,7 @@ func TestBadLinesAreNamed(t *testing.T) {
 		`{"value":{"a":1}}`:                "value: want a string or null",
 		`{"value_b64":"*"}`:                "value_b64: not standard base64",
 		`{"value":"a","key":1}`:            "key: want a string or null",
+
 		`{"value":"a","headers":[{"value":"x"}]}`: "header 1: want key or key_b64",
 		`{"value":"a","headers":[{"key":"x"}]}`:   "header 1: want value or value_b64",
 		`{"value":"a","headers":{}}`:              "headers: of the wrong type, object",
@@ -114,7 +115,9 @@ func TestBadLinesAreNamed(t *testing.T) {
 		`{"value":"a","key":"b","key":"b"}`:       "key: twice",
 		`{"value":null,"v\u0061lue":"b"}`:         "value: twice",
 		`{"value":"a","headers":[],"headers":[]}`: "headers: twice",
+
 		`{"value":"a","headers":[{"key":"x","value":"1","value":"2"}]}`: "value: twice",
+
 		`{"Value":"a"}`:                                    `unknown field "Value"`,
 		`{"value":"a","Key":"b"}`:                          `unknown field "Key"`,
 		`{"value":"a","\u212Aey":"b"}`:                     "unknown field \"\u212Aey\"",
