@@ -414,8 +414,13 @@ func testIdleGroup(t *testing.T, s *site) {
 		to   mq.Start
 		want int64
 	}{
-		{mq.StartEarliest, 2}, {mq.StartLatest, 10}, {mq.StartAt(7), 7}, {mq.StartAt(0), 2}, {mq.StartAt(99), 10},
-		{mq.StartAtTime(time.Now().Add(time.Hour)), 10}, {mq.StartAtTime(time.Now().Add(-time.Hour)), 2},
+		{mq.StartEarliest, 2},
+		{mq.StartLatest, 10},
+		{mq.StartAt(7), 7},
+		{mq.StartAt(0), 2},
+		{mq.StartAt(99), 10},
+		{mq.StartAtTime(time.Now().Add(time.Hour)), 10},
+		{mq.StartAtTime(time.Now().Add(-time.Hour)), 2},
 	} {
 		plan, err := a.PlanGroupSeek(soon(t), name, c.to, tp)
 		if err != nil || !slices.Equal(plan, []mq.GroupSeek{{Topic: name, From: from, To: c.want}}) {
