@@ -48,7 +48,8 @@ type member struct {
 		joined     bool      // an answer came
 		heard      time.Time // when the last heartbeat that was answered was sent
 		interval   time.Duration
-		target     []api.TopicPartition // of the last answer
+		target     []api.TopicPartition // of the last answer, and as a set
+		wanted     map[api.TopicPartition]bool
 		mine       map[fetch.Key]*holding
 		lost       []TopicPartition // OnLost is to be called for
 		untold     bool             // there is something that no heartbeat has told
@@ -130,17 +131,18 @@ func (m *member) settled() bool {
 func (m *member) answered(sent time.Time, resp *api.GroupHeartbeatResponse) (news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	news = !m.mu.joined || resp.MemberEpoch != m.mu.epoch || !sameSet(resp.Assignment, m.mu.target)
+	news = !m.mu.joined || resp.MemberEpoch != m.mu.epoch || len(resp.Assignment) != len(m.mu.wanted) ||
+		slices.ContainsFunc(resp.Assignment, func(tp api.TopicPartition) bool { return !m.mu.wanted[tp] })
 	first := !m.mu.joined
 	m.mu.heard, m.mu.joined = sent, true
 	m.mu.epoch, m.mu.interval, m.mu.target = resp.MemberEpoch, resp.Interval, resp.Assignment
+	m.mu.wanted = make(map[api.TopicPartition]bool, len(resp.Assignment))
+	for _, tp := range resp.Assignment {
+		m.mu.wanted[tp] = true
+	}
 	m.reconcileLocked(first)
 	m.c.set.Stir()
 	return news
-}
-
-func sameSet(a, b []api.TopicPartition) bool {
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(tp api.TopicPartition) bool { return !slices.Contains(b, tp) })
 }
 
 // reconcileLocked begins to make what the member has what it may have. What the
@@ -148,7 +150,7 @@ func sameSet(a, b []api.TopicPartition) bool {
 // others', or is new.
 func (m *member) reconcileLocked(first bool) {
 	for key, h := range m.mu.mine {
-		if slices.Contains(m.mu.target, h.tp) {
+		if m.mu.wanted[h.tp] {
 			continue
 		}
 		switch h.phase {
@@ -163,8 +165,8 @@ func (m *member) reconcileLocked(first bool) {
 	}
 	for _, tp := range m.mu.target {
 		key := fetch.Key{Topic: tp.Topic, Partition: tp.Partition}
-		if m.mu.mine[key] != nil {
-			continue // also one of a topic that was created anew: the old one goes first
+		if !m.mu.wanted[tp] || m.mu.mine[key] != nil {
+			continue // lost since, or there; also one of a topic that was created anew: the old one goes first
 		}
 		var from Start
 		late := int(tp.Partition) >= m.c.partitions[tp.Topic]
@@ -233,13 +235,13 @@ func (m *member) forget(cause error, parts []*fetch.Partition) (lost []TopicPart
 		}
 		m.c.set.Remove(h.part, fmt.Errorf("%v is lost: %w", TopicPartition(key), cause))
 		delete(m.mu.mine, key)
-		m.mu.target = slices.DeleteFunc(m.mu.target, func(tp api.TopicPartition) bool { return tp == h.tp })
+		delete(m.mu.wanted, h.tp)
 		if h.phase == held || h.phase == leaving {
 			lost = append(lost, TopicPartition(key))
 		}
 	}
 	if parts == nil {
-		m.mu.epoch, m.mu.target = api.JoinEpoch, nil // which the next heartbeat tells anyhow
+		m.mu.epoch, m.mu.target, m.mu.wanted = api.JoinEpoch, nil, nil // which the next heartbeat tells anyhow
 	} else {
 		m.tellLocked()
 	}

@@ -3,6 +3,9 @@
 // and up to where the records are finished. It does no I/O, starts no
 // goroutine and knows no clock, so all of its rules can be tested alone.
 //
+// Which partitions there are, metadata tells, or, for a member of a balanced
+// group, its coordinator (Assign, Drain, Remove).
+//
 // A Set is shared by three kinds of callers. The metadata loop tells it where
 // partitions are led (Sync). One loop per leader asks what to look up or fetch
 // there (Lookups, StartFetch) and brings the answers (Found, EndFetch). One
