@@ -150,29 +150,31 @@ func (o devOptions) config(base mq.BrokerConfig, i int, peers []string) mq.Broke
 // devPatience is how long `mq dev` waits in silence for its brokers.
 const devPatience = 10 * time.Second
 
-// meet waits until all brokers are ready and each knows all.
+// meet waits until all brokers are ready and the cluster is healthy. What is not
+// right for long is said, and no reason not to serve.
 func (p *program) meet(ctx context.Context, brokers []*mq.Broker) error {
 	for i, b := range brokers {
-		for {
-			err := p.ready(ctx, i, b)
-			if err != nil {
-				return err
-			}
-			c, err := mq.NewAdmin(b).DescribeCluster(ctx)
-			if err != nil {
-				return err
-			}
-			if len(c.Brokers) >= len(brokers) {
-				break
-			}
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		if err := p.ready(ctx, i, b); err != nil {
+			return err
 		}
 	}
-	return nil
+	patient, cancel := context.WithTimeout(ctx, devPatience)
+	defer cancel()
+	for {
+		c, err := mq.NewAdmin(brokers[0]).ClusterHealth(patient)
+		problems := c.Problems()
+		if err == nil && len(c.Brokers) >= len(brokers) && len(problems) == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-patient.Done():
+			if ctx.Err() == nil && err == nil {
+				p.say("the cluster is not healthy yet: %s", strings.Join(problems, "; "))
+			}
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // ready waits until a broker is ready, and says for what if that takes long.
