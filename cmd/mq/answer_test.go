@@ -31,6 +31,7 @@ var answers = map[string]int{
 	"topic describe t -o json":       exitOK,
 	"group list -o yaml":             exitOK,
 	"group describe g":               exitOK,
+	"group peek g":                   exitOK,
 	"group lag g":                    exitOK,
 	"group lag g --fail-above 0":     exitUnhealthy,
 	"cluster info":                   exitOK,

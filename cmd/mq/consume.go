@@ -166,10 +166,14 @@ func (f *consumeFlags) options(cmd *cobra.Command, cfg mq.ConsumerConfig, topics
 	if opt.filter, err = f.filter.parse(); err != nil {
 		return opt, err
 	}
-	if f.format == "json" {
-		opt.format = jsonLines{}
-		return opt, nil
-	}
-	opt.format, err = format.Parse(f.format)
+	opt.format, err = printerOf(f.format)
 	return opt, err
+}
+
+// printerOf reads --format.
+func printerOf(text string) (printer, error) {
+	if text == "json" {
+		return jsonLines{}, nil
+	}
+	return format.Parse(text)
 }

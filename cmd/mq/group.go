@@ -16,7 +16,7 @@ func newGroup(p *program) *cobra.Command {
 	return group(&cobra.Command{
 		Use:   "group",
 		Short: "Look at consumer groups, and change what they read next",
-	}, newGroupList(p), newGroupDescribe(p), newGroupLag(p), newGroupSeek(p),
+	}, newGroupList(p), newGroupDescribe(p), newGroupLag(p), newGroupPeek(p), newGroupSeek(p),
 		newGroupDelete(p), newGroupDeleteOffsets(p))
 }
 
