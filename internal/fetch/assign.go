@@ -27,7 +27,9 @@ func (s *Set) Release(p *Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.held = false
-	s.readyLocked(p)
+	if s.mu.parts[p.key] == p {
+		s.readyLocked(p)
+	}
 }
 
 // Remove forgets a partition, if it is still there: what is under way for it is

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // assigned returns a Set that is given what it reads, and partition 0 of it, at
@@ -73,5 +74,30 @@ func TestAssignedPartitionBeginsAgainWhereItWasTold(t *testing.T) {
 	s.Sync([]Located{other})
 	if len(s.Lookups(1)) != 0 || len(s.Progress()) != 1 {
 		t.Error("it follows another topic of the name")
+	}
+}
+
+func TestPartitionThatFailedAndWentIsNotReportedWhenItIsReleased(t *testing.T) {
+	s := setAt(Config{Group: true, Assigned: true})
+	p := s.Assign(led(0, 1).TopicPartition, Start{}, false)
+	s.FoundCommitted(s.CommittedLookups()[0], -1, mqerr.ErrInvalidRequest)
+	s.Take() // passes over it
+	s.Remove(p, mqerr.ErrFencedMemberEpoch)
+	s.Release(p) // the hook has returned only now
+	if _, failure, _ := s.Take(); failure != nil {
+		t.Errorf("a partition that is gone fails: %+v", failure)
+	}
+}
+
+func TestNothingIsBegunOfAPartitionWhoseTimeIsOver(t *testing.T) {
+	s, ls := lend(t, 2, 100)
+	s.Begin(ls[1])
+	s.Drain(key(0))
+	if got := s.Begin(ls[0]); got != Good {
+		t.Fatalf("what somebody has begun behind: %v", got)
+	}
+	ls[0].P.End(mqerr.ErrStaleMemberEpoch)
+	if got := s.Begin(ls[0]); got != Void {
+		t.Errorf("once the time is over: %v", got)
 	}
 }

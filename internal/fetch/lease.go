@@ -89,7 +89,7 @@ func (s *Set) Begin(l Lease) Standing {
 	defer s.mu.Unlock()
 	i, ok := l.P.find(l)
 	switch {
-	case !ok:
+	case !ok, l.P.ctx.Err() != nil: // or it goes to others although it is not drained
 		return Void
 	case l.P.paused && l.P.drained == nil:
 		return Held
