@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,7 @@ type balanced struct {
 	held     map[string]*beat   // by member: known, and wait for news
 	going    *going             // nil while nothing is proposed
 	over     bool               // this broker does not lead it any more
+	doubt    bool               // a command whose outcome is not known may still change it
 }
 
 // session is until when a member lives unless it is heard, and until when it has
@@ -362,6 +364,10 @@ func (c *coordinator) step(g *balanced, expired []string) {
 	if g.going != nil || g.over || c.topics == nil {
 		return
 	}
+	if g.doubt {
+		c.seal(g)
+		return
+	}
 	for _, b := range g.queue { // whoever is heard again does not wait with the old one
 		g.release(b.MemberID)
 	}
@@ -391,6 +397,15 @@ func (c *coordinator) step(g *balanced, expired []string) {
 	})
 }
 
+// seal proposes a command that no state fits. When it is refused for that, all
+// that was proposed before has been applied or never will be.
+func (c *coordinator) seal(g *balanced) {
+	g.going = &going{}
+	c.node.proposeGroup(g.shard.r, kindGroup, groupCommand{Group: g.name, Revision: math.MaxUint64}, func(res result) {
+		c.call(func() { c.settle(g, res.err) })
+	})
+}
+
 func (c *coordinator) next(g *balanced, beats []*beat, expired []string) (*group.State, group.Output) {
 	in := group.Input{Topics: c.topics, Expired: expired, MaxMembers: c.node.cfg.MaxGroupMembers, Now: c.node.now().UnixMilli()}
 	for _, b := range beats {
@@ -413,7 +428,9 @@ func (c *coordinator) settle(g *balanced, err error) {
 	} else {
 		c.failed(g, done.beats, err)
 	}
-	c.step(g, nil)
+	if !g.doubt { // or else with the next heartbeat, or tick
+		c.step(g, nil)
+	}
 }
 
 // failed goes back to what is stored, whatever became of a proposal.
@@ -426,9 +443,11 @@ func (c *coordinator) failed(g *balanced, beats []*beat, err error) {
 		g.renew(c.node.now())
 	}
 	if errors.Is(err, errGroupChanged) {
+		g.doubt = false
 		g.queue = append(beats, g.queue...) // once more
 		return
 	}
+	g.doubt = g.doubt || mqerr.OutcomeUnknown(err)
 	for _, b := range beats {
 		b.reply(group.Answer{Err: coordinatorError(g.name, err)})
 	}
@@ -490,6 +509,10 @@ func (c *coordinator) expire() {
 			}
 		}
 		if g.going != nil {
+			return
+		}
+		if g.doubt {
+			c.step(g, nil)
 			return
 		}
 		var expired []string

@@ -258,3 +258,32 @@ func (o *ownership) live(ctx context.Context, tb testing.TB, m *member, r *rand.
 		_ = backoff.Sleep(ctx, 5*time.Millisecond)
 	}
 }
+
+// A command may be applied after its time was up. Members must not be told for
+// ever how it was before.
+func TestACommandThatIsAppliedTooLateIsNoticed(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 2, nil)
+	a, b := newMember(t, n, "g", "a", "t"), newMember(t, n, "g", "b", "t")
+	settled(t, a, b)
+	applied := make(chan error, 1)
+	n.coordinator.call(func() {
+		c := &n.coordinator
+		c.each(func(g *balanced) {
+			next, out := c.next(g, nil, []string{"a"})
+			g.going = &going{next: next}
+			cmd := groupCommand{Group: g.name, Revision: g.state.Revision, Header: next.EncodeHeader(), Deleted: out.Deleted}
+			for _, m := range out.Put {
+				cmd.Put = append(cmd.Put, memberRecord{m.ID, m.Encode()})
+			}
+			c.settle(g, mqerr.ErrTimeout)
+			n.proposeGroup(g.shard.r, kindGroup, cmd, func(res result) { applied <- res.err })
+		})
+	})
+	if err := <-applied; err != nil {
+		t.Fatal(err)
+	}
+	a.refused(mqerr.ErrUnknownMember)
+	b.beat().owns("t/0 t/1")
+}
