@@ -187,10 +187,12 @@ var contract = []any{
 	mq.BrokerStats{
 		Brokers: 1, Topics: []mq.TopicStats{{Name: "t", Partitions: 1}}, Leaderless: 1, UnderReplicated: 1, ProposalsDropped: 1,
 		SnapshotsSent: 1, SnapshotsReceived: 1, ProduceFailures: []mq.ProduceFailures{{Topic: "t", Reason: "r", Batches: 1}},
+		Groups:     []mq.GroupStats{{Group: "g", Members: 1, Rebalances: 1, Partitions: []mq.GroupPartitionStats{{}}}},
 		Partitions: []mq.PartitionStats{{}}, Connections: 1, RequestsInFlight: 1, InFlightBytes: 1, HeldBytes: 1, RaftLogBytes: 1,
 		StorageBytes: 1, StorageFsyncs: 1, StorageFsyncTime: 1, StorageL0Files: 1, DiskFreeBytes: 1, LeaderChanges: 1, RaftSnapshots: 1,
 		ProduceRefused: 1, Fenced: mq.ErrBusy,
 	},
+	mq.GroupPartitionStats{Topic: "t", Partition: 1, Committed: 1, Lag: 1},
 	mq.PartitionStats{
 		Topic: "t", Partition: 1, EndOffset: 1, Leader: true, LeaderEpoch: 1, LogStart: 1, HighWatermark: 1, SizeBytes: 1,
 		RecordsIn: 1, BytesIn: 1, RecordsOut: 1, BytesOut: 1, Duplicates: 1,

@@ -13,6 +13,8 @@ type BrokerStats struct {
 	Leaderless      int              // of Partitions: none is known to lead them
 	UnderReplicated int              // of Partitions it leads: fewer replicas that vote can be reached than should
 
+	Groups []GroupStats // that this broker coordinates, by name
+
 	Connections       int   // open gRPC connections
 	RequestsInFlight  int   // gRPC requests not answered yet
 	InFlightBytes     int64 // on their way to the raft log
@@ -48,6 +50,23 @@ type TopicStats struct {
 type ProduceFailures struct {
 	Topic, Reason string
 	Batches       int64
+}
+
+// GroupStats is a consumer group that a broker coordinates.
+type GroupStats struct {
+	Group      string
+	Members    int
+	Rebalances int64 // since there is the group: how often it was decided anew who reads what
+	Partitions []GroupPartitionStats
+}
+
+// GroupPartitionStats is what a group has committed for a partition. Lag is how
+// many records it has not, -1 when the broker has no copy of the partition.
+type GroupPartitionStats struct {
+	Topic     string
+	Partition int32
+	Committed int64
+	Lag       int64
 }
 
 // PartitionStats is one partition on a broker.
@@ -86,6 +105,13 @@ func (b *Broker) Stats() BrokerStats {
 	}
 	for _, t := range n.Topics {
 		s.Topics = append(s.Topics, TopicStats(t))
+	}
+	for _, g := range n.Groups {
+		group := GroupStats{Group: g.Group, Members: g.Members, Rebalances: g.Rebalances}
+		for _, p := range g.Partitions {
+			group.Partitions = append(group.Partitions, GroupPartitionStats(p))
+		}
+		s.Groups = append(s.Groups, group)
 	}
 	for _, f := range n.ProduceFailures {
 		s.ProduceFailures = append(s.ProduceFailures, ProduceFailures(f))

@@ -94,7 +94,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(name, help, labels, nil)
 }
 
-var partitionLabels = []string{"topic", "partition"}
+var (
+	partitionLabels = []string{"topic", "partition"}
+	groupLabels     = []string{"group", "topic", "partition"}
+)
 
 var (
 	descInfo            = desc("mq_build_info", "Version of mq and Go; always 1.", "version", "revision", "goversion")
@@ -116,6 +119,12 @@ var (
 	descFetchedBytes    = desc("mq_fetch_bytes_total", "Bytes of record batches fetched.", "topic")
 	descDuplicates      = desc("mq_produce_duplicates_total", "Batches sent again and not appended twice.", "topic")
 	descFailed          = desc("mq_produce_errors_total", "Batches not acknowledged; topic is empty for those that do not exist.", "topic", "reason")
+	descMembers         = desc("mq_group_members", "Members of a group that this broker coordinates.", "group")
+	descRebalances      = desc("mq_group_rebalances_total", "Times it was decided anew who reads what in a group.", "group")
+	descCommitted       = desc("mq_group_committed_offset", "Next offset that a group reads in a partition.", groupLabels...)
+	descLag             = desc("mq_group_lag", "Records of a partition that a group has not committed; only where this broker has a copy.", groupLabels...)
+	descLagSum          = desc("mq_group_lag_sum", "Sum of mq_group_lag over the partitions.", "group")
+	descLagMax          = desc("mq_group_lag_max", "Largest mq_group_lag of the partitions.", "group")
 	descRefused         = desc("mq_produce_refused_total", "Batches refused before they were replicated.")
 	descInFlight        = desc("mq_requests_in_flight", "gRPC requests not answered yet.", "method")
 	descInFlightBytes   = desc("mq_produce_in_flight_bytes", "Bytes on their way to the raft log.")
@@ -189,6 +198,25 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descFetched, t.outRecords, name)
 		counter(descFetchedBytes, t.outBytes, name)
 		counter(descDuplicates, t.duplicates, name)
+	}
+	series := 0
+	for _, g := range s.Groups {
+		gauge(descMembers, float64(g.Members), g.Group)
+		counter(descRebalances, g.Rebalances, g.Group)
+		var sum, most int64
+		for _, p := range g.Partitions {
+			sum, most = sum+max(p.Lag, 0), max(most, p.Lag)
+			if series++; series > maxPartitionSeries {
+				continue
+			}
+			labels := []string{g.Group, p.Topic, strconv.Itoa(int(p.Partition))}
+			gauge(descCommitted, float64(p.Committed), labels...)
+			if p.Lag >= 0 {
+				gauge(descLag, float64(p.Lag), labels...)
+			}
+		}
+		gauge(descLagSum, float64(sum), g.Group)
+		gauge(descLagMax, float64(most), g.Group)
 	}
 	for _, f := range s.ProduceFailures {
 		counter(descFailed, f.Batches, f.Topic, f.Reason)

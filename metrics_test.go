@@ -155,6 +155,36 @@ func TestMetricsMove(t *testing.T) {
 	})
 }
 
+func TestMetricsTellHowFarGroupsAre(t *testing.T) {
+	eachDoor(t, anyDoor, func(t *testing.T, d door) {
+		s := d.open(t, mq.BrokerConfig{})
+		if _, err := s.admin().CreateTopic(soon(t), mq.TopicSpec{Name: "topic", Partitions: 2}); err != nil {
+			t.Fatal(err)
+		}
+		send(t, s.producer(t, mq.ProducerConfig{Topic: "topic", Partitioner: mq.FixedPartition(1)}), "0", "1", "2", "3", "4")
+		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{"topic"}, GroupID: "readers"})
+		records := take(t, c, 2)
+		if err := c.Commit(soon(t), records...); err != nil {
+			t.Fatal(err)
+		}
+		samples := scrape(t, s.broker)
+		for sample, want := range map[string]float64{
+			`mq_group_members{group="readers"}`:                                      1,
+			`mq_group_committed_offset{group="readers",partition="1",topic="topic"}`: 2,
+			`mq_group_lag{group="readers",partition="1",topic="topic"}`:              3,
+			`mq_group_lag_sum{group="readers"}`:                                      3,
+			`mq_group_lag_max{group="readers"}`:                                      3,
+		} {
+			if got, ok := samples[sample]; !ok || got != want {
+				t.Errorf("%s is %v (%v), want %v", sample, got, ok, want)
+			}
+		}
+		if samples[`mq_group_rebalances_total{group="readers"}`] < 1 {
+			t.Error("nobody ever decided who reads")
+		}
+	})
+}
+
 func TestBatchesThatAreNotAcknowledgedAreCounted(t *testing.T) {
 	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})

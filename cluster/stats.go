@@ -91,6 +91,7 @@ type Stats struct {
 	Partitions        []PartitionStats // on this broker, by topic, then partition
 	Leaderless        int              // of them: no leader is known
 	UnderReplicated   int              // of those led here: fewer replicas that vote can be reached than should
+	Groups            []GroupStats     // that this broker coordinates, by name
 	LeaderChanges     int64
 	ProposalsDropped  int64 // that raft gave up
 	RaftSnapshots     int64 // times a raft log was cut
@@ -151,6 +152,7 @@ func (n *Node) Stats() Stats {
 	for _, name := range slices.Sorted(maps.Keys(meta.topics)) {
 		s.Topics = append(s.Topics, TopicStats{name, len(meta.topics[name].Partitions)})
 	}
+	s.Groups = n.groupStats(meta)
 	staying := len(meta.staying())
 	if !n.inMemory() {
 		s.DiskFreeBytes, s.DiskFreeKnown = n.diskFree()

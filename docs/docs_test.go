@@ -163,6 +163,18 @@ func TestMetricsAreThoseThatABrokerHas(t *testing.T) {
 	if err := producer.Send(t.Context(), &mq.Record{}); err != nil {
 		t.Fatal(err)
 	}
+	consumer, err := mq.NewConsumer(client, mq.ConsumerConfig{Topics: []string{"t"}, GroupID: "g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	records, err := consumer.Poll(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := consumer.Commit(t.Context(), records...); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := mq.NewAdmin(client).DescribeTopic(t.Context(), "none"); err == nil {
 		t.Fatal("a topic that is not there is described")
 	}
