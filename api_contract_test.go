@@ -130,7 +130,7 @@ var contract = []any{
 		Cluster: mq.ClusterConfig{Listen: "l:1"},
 	},
 	mq.ClusterConfig{
-		Listen: "l:1", Advertise: "a:1", Seeds: []string{"s:1"}, Bootstrap: true, CatchUpBytesPerSecond: 1, Network: mq.NewNetwork(), Faults: network.NewFaults(1),
+		Listen: "l:1", Advertise: "a:1", Seeds: []string{"s:1"}, Bootstrap: true, CatchUpBytesPerSecond: 1, TLS: &tls.Config{}, Network: mq.NewNetwork(), Faults: network.NewFaults(1),
 	},
 	mq.ClientConfig{Brokers: []string{"a:1"}, Timeout: 1, MaxRetries: 1, TLS: &tls.Config{}, Logger: slog.Default()},
 	mq.ProducerConfig{

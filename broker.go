@@ -83,6 +83,7 @@ func openBroker(ctx context.Context, cfg BrokerConfig, machine *testhook.Machine
 	if !b.Durable() {
 		cfg.Logger.Warn("broker keeps everything in memory: records are lost when it closes")
 	}
+	cfg.warnOfPlainText(b.listener)
 	b.metrics.watch(b)
 	b.route = route.New(route.Config{Local: b.node, LocalID: cfg.ID, Dial: b.dial, Logger: cfg.Logger})
 	if b.listener != nil {

@@ -2,6 +2,7 @@ package mq
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -45,9 +46,17 @@ type ClusterConfig struct {
 	// leader.replication.throttled.rate.
 	CatchUpBytesPerSecond int64 `yaml:"catch_up_bytes_per_second"`
 
-	// Network connects the brokers. Default TCP without encryption, or nothing if
-	// Listen is empty. NewNetwork makes one inside the process, on which Listen
-	// and Seeds are names of the caller's choice.
+	// TLS, when set, is how brokers prove to each other that they belong together:
+	// each shows its certificate, to those it reaches and to those that reach it, and
+	// takes only those that RootCAs signed. It needs both, and TLS 1.3. What its
+	// GetConfigForClient returns, if it has one, counts for each connection in either
+	// direction, so certificates and authorities can change without a restart.
+	// Default nil, plain text.
+	TLS *tls.Config `yaml:"-"`
+
+	// Network connects the brokers. Default TCP with TLS, or nothing if Listen is
+	// empty. NewNetwork makes one inside the process, on which Listen and Seeds are
+	// names of the caller's choice.
 	Network Network `yaml:"-"`
 
 	// Faults are what goes wrong on purpose on a Network, for tests.
@@ -64,7 +73,7 @@ func NewNetwork() Network { return &network.Mem{} }
 
 func (c ClusterConfig) withDefaults() ClusterConfig {
 	if c.Network == nil && c.Listen != "" {
-		c.Network = network.TCP{}
+		c.Network = peerNetwork(c.TLS)
 	}
 	if c.CatchUpBytesPerSecond == 0 {
 		c.CatchUpBytesPerSecond = 64 << 20
@@ -77,6 +86,9 @@ func (c ClusterConfig) faults() (faults []error) {
 		if wrong {
 			faults = append(faults, fmt.Errorf("cluster: "+format, args...))
 		}
+	}
+	if err := c.tlsFault(); err != nil {
+		add(true, "TLS: %w", err)
 	}
 	add(len(c.Seeds) > 0 && c.Network == nil, "seeds: need listen")
 	add(c.Advertise != "" && c.Network == nil, "advertise: needs listen")
@@ -111,7 +123,11 @@ func (b *Broker) dial(ctx context.Context, id int32, addr string) (route.Conn, e
 	if addr == "" {
 		return nil, fmt.Errorf("%w: broker %d has no address for clients: it needs Listen", ErrLeaderNotAvailable, id)
 	}
-	var cfg transport.ClientConfig
+	secure, err := b.cfg.dialTLS(addr)
+	if err != nil {
+		return nil, err
+	}
+	cfg := transport.ClientConfig{TLS: secure}
 	switch {
 	case b.machine != nil:
 		cfg.DialContext = b.machine.Dial

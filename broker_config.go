@@ -39,7 +39,11 @@ type BrokerConfig struct {
 	// Cluster says how the broker finds others. Default: it stays alone.
 	Cluster ClusterConfig `yaml:"cluster"`
 
-	// TLS, when set, is demanded of every connection. Default nil, plain text.
+	// TLS, when set, is demanded of every connection of a client, and ClientAuth says
+	// whether clients must show a certificate. This broker's own clients reach the
+	// other brokers with it, too: they take certificates that RootCAs signed, nil
+	// being the system's, and show this one. Default nil, plain text, which is
+	// warned of unless Listen is on loopback.
 	TLS *tls.Config `yaml:"-"`
 
 	// DisableAutoCreate stops producers and consumers from creating a topic by

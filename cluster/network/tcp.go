@@ -16,15 +16,17 @@ import (
 //
 // For TLS set both configurations. Certificates that change without a restart
 // come from their callbacks (GetCertificate, GetClientCertificate,
-// GetConfigForClient); brokers authenticate each other if the one for accepting
-// has ClientAuth set. A certificate proves that its owner may be a broker, not
-// which one.
+// GetConfigForClient); so do authorities, see Connect. Brokers authenticate each
+// other if the one for accepting has ClientAuth set. A certificate proves that its
+// owner may be a broker, not which one.
 type TCP struct {
 	// Accept is the configuration of the side that listens. Nil is plain TCP.
 	Accept *tls.Config
 
 	// Connect is the configuration of the side that dials. Nil is plain TCP.
-	// ServerName defaults to the host that is dialled.
+	// ServerName defaults to the host that is dialled. Its GetConfigForClient, which
+	// crypto/tls asks only when it accepts, is asked before each connection as well,
+	// with that host as ServerName: crypto/tls has no such thing for who dials.
 	Connect *tls.Config
 }
 
@@ -58,6 +60,27 @@ func (n TCP) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if n.Connect == nil {
 		return d.DialContext(ctx, "tcp", addr)
 	}
-	td := tls.Dialer{NetDialer: &d, Config: n.Connect}
+	conf, err := DialConfig(n.Connect, addr)
+	if err != nil {
+		return nil, err
+	}
+	td := tls.Dialer{NetDialer: &d, Config: conf}
 	return td.DialContext(ctx, "tcp", addr)
+}
+
+// DialConfig is the configuration for a connection to addr: what conf's
+// GetConfigForClient says if it has one, else conf.
+func DialConfig(conf *tls.Config, addr string) (*tls.Config, error) {
+	if conf.GetConfigForClient == nil {
+		return conf, nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	now, err := conf.GetConfigForClient(&tls.ClientHelloInfo{ServerName: host})
+	if now == nil {
+		now = conf
+	}
+	return now, err
 }
