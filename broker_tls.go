@@ -81,10 +81,10 @@ func (c BrokerConfig) dialTLS(addr string) (*tls.Config, error) {
 // sent.
 func (c BrokerConfig) warnOfPlainText(listener net.Listener) {
 	if listener != nil && c.Listen != "" && c.TLS == nil && leavesMachine(listener.Addr().String()) {
-		c.Logger.Warn("clients are served in PLAIN TEXT on an address that other machines reach: anybody on the way can read and change everything; configure tls", "listen", listener.Addr().String())
+		c.Logger.Warn("clients are served in PLAIN TEXT on an address that is not loopback: anybody on the way can read and change everything; configure tls", "listen", listener.Addr().String())
 	}
 	if tcp, ok := c.Cluster.Network.(network.TCP); ok && tcp.Accept == nil && leavesMachine(c.Cluster.Listen) {
-		c.Logger.Warn("brokers talk in PLAIN TEXT on an address that other machines reach: anybody who reaches it can act as a broker; configure cluster.tls", "listen", c.Cluster.Listen)
+		c.Logger.Warn("brokers talk in PLAIN TEXT on an address that is not loopback: anybody who reaches it can act as a broker; configure cluster.tls", "listen", c.Cluster.Listen)
 	}
 }
 

@@ -42,7 +42,10 @@ and when it stops.`,
 			if err != nil {
 				return err
 			}
-			cfg := f.Broker
+			cfg, err := p.loadBroker(f)
+			if err != nil {
+				return err
+			}
 			if cmd.Flags().Changed("data-dir") {
 				cfg.DataDir = flags.dataDir
 			}

@@ -85,9 +85,25 @@ func (p *program) load() (config.File, error) {
 	if err != nil {
 		return f, err
 	}
+	if f.Client.TLS, err = f.ClientTLS.Load(quiet); err != nil {
+		return f, err
+	}
+	if f.ClientTLS.InsecureSkipVerify {
+		p.say("insecure_skip_verify: whoever answers is taken for the broker")
+	}
 	f.Client.Logger, f.Producer.Logger, f.Consumer.Logger = quiet, quiet, quiet
 	f.Broker.Logger, err = p.logger(slog.LevelWarn)
 	return f, err
+}
+
+// loadBroker returns the settings of a broker to run, with its certificates.
+func (p *program) loadBroker(f config.File) (cfg mq.BrokerConfig, err error) {
+	cfg = f.Broker
+	if cfg.TLS, err = f.ServerTLS.Load(cfg.Logger); err != nil {
+		return cfg, err
+	}
+	cfg.Cluster.TLS, err = f.PeerTLS.Load(cfg.Logger)
+	return cfg, err
 }
 
 // dial connects to a broker, or says in which way it can't. However many

@@ -19,7 +19,11 @@ func (p *program) runMode(ctx context.Context, mode string) error {
 	}
 	switch mode {
 	case "broker":
-		return p.runBroker(ctx, f.Broker, brokerOptions{})
+		cfg, err := p.loadBroker(f)
+		if err != nil {
+			return err
+		}
+		return p.runBroker(ctx, cfg, brokerOptions{})
 	case "producer":
 		if f.Producer.Topic == "" {
 			return usage(fmt.Errorf("--mode producer needs producer.topic, from a --config"))

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/raftmq/mq/internal/pemtls/certtest"
 )
 
 // scriptTime is what all scripts together may take, and processTime what one
@@ -47,6 +49,8 @@ func TestMain(m *testing.M) {
 // which sets $BROKER.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	ca := certtest.NewCA(t)
+	cert, key := ca.Issue(t, t.TempDir(), "mq", time.Now().Add(time.Hour))
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		Deadline:            time.Now().Add(scriptTime),
@@ -54,6 +58,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error { // whoever runs the tests may have profiles
 			env.Setenv("MQ_CONFIG_HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("CA", ca.File)
+			env.Setenv("CERT", cert)
+			env.Setenv("KEY", key)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -29,6 +29,11 @@ type File struct {
 	Client   mq.ClientConfig
 	Producer mq.ProducerConfig
 	Consumer mq.ConsumerConfig
+
+	// Files of certificates, which nobody has read yet.
+	ClientTLS ClientTLS
+	ServerTLS ServerTLS
+	PeerTLS   PeerTLS
 }
 
 // Config is layers laid over each other.
@@ -120,7 +125,8 @@ func (c *Config) complete() {
 			d.Broker.Listen = DefaultAddress
 		}
 	}
-	c.File = File{Broker: d.Broker.BrokerConfig, Client: d.Broker.ClientConfig, Producer: d.Producer.ProducerConfig, Consumer: d.Consumer.ConsumerConfig}
+	c.File = File{Broker: d.Broker.BrokerConfig, Client: d.Broker.ClientConfig, Producer: d.Producer.ProducerConfig, Consumer: d.Consumer.ConsumerConfig,
+		ClientTLS: d.Broker.ClientTLS, ServerTLS: d.Broker.TLS, PeerTLS: d.Broker.PeerTLS}
 	if d.Producer.Partition != nil {
 		c.Producer.Partitioner = mq.FixedPartition(*d.Producer.Partition)
 	}
@@ -147,6 +153,7 @@ func (c *Config) check() Faults {
 			faults = append(faults, f)
 		}
 	}
+	faults = append(faults, c.tlsFaults()...)
 	faults = append(faults, c.faults("producer", producerErr)...)
 	faults = append(faults, c.faults("consumer", consumerErr)...)
 

@@ -242,13 +242,16 @@ func TestEveryKeyComesFromTheHighestSource(t *testing.T) {
 		if strings.HasPrefix(key, "cluster.") && key != "cluster.listen" {
 			continue // refused without cluster.listen
 		}
+		if strings.Contains(key, "tls.") && key != "client_tls.ca_file" && key != "client_tls.insecure_skip_verify" {
+			continue // refused without the others
+		}
 		if key == "topic_pattern" {
 			continue // refused without group_id
 		}
 		value := map[string]string{
 			"topic": "t", "topics": "t", "address": "h:1", "brokers": "h:1", "listen": "h:1", "advertise": "h:1",
 			"required_acks": "leader", "compression": "zstd", "offset": "7", "start": "7", "reset": "latest", "isolation": "read_committed",
-			"data_dir": "d", "group_id": "g", "auto_commit": "false", "disable_auto_create": "true",
+			"data_dir": "d", "group_id": "g", "auto_commit": "false", "disable_auto_create": "true", "client_tls.insecure_skip_verify": "true",
 			"cluster.listen": "h:1",
 			"max_memory":     "99999999", "max_in_flight": "3",
 			"retry.backoff": "77ms", "retry.max_backoff": "777ms",

@@ -35,7 +35,7 @@ func TestExampleFilesLoad(t *testing.T) {
 }
 
 var (
-	exampleLine = regexp.MustCompile(`^  (# )?(  )?([a-z_]+):(?: (.*?))?(?:\s+# (.*))?$`)
+	exampleLine = regexp.MustCompile(`^  (# )?((?:  )*)([a-z_]+):(?: (.*?))?(?:\s+# (.*))?$`)
 	defaultIs   = regexp.MustCompile(`^default: ([^,;]*)`)
 	formerlyIs  = regexp.MustCompile(`formerly ([a-z_]+): (\S+)$`)
 	sectionLine = regexp.MustCompile(`^([a-z]+):$`)
@@ -49,19 +49,17 @@ func TestFullExampleHasEveryKeyAndItsDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented, section, nested := map[string]string{}, "", ""
+	documented, section, nested := map[string]string{}, "", []string{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\n")
 		if m := sectionLine.FindStringSubmatch(line); m != nil {
 			section = m[1] + "."
 		} else if m := exampleLine.FindStringSubmatch(line); m != nil {
 			commented, name, value, remark := m[1] != "", m[3], m[4], m[5]
-			switch {
-			case value == "": // has keys below it
-				nested = name + "."
+			nested = append(nested[:len(m[2])/2], name)
+			name = strings.Join(nested, ".")
+			if value == "" { // has keys below it
 				continue
-			case m[2] != "":
-				name = nested + name
 			}
 			if d := defaultIs.FindStringSubmatch(remark); d != nil {
 				value = d[1]

@@ -18,7 +18,10 @@ type document struct {
 	Broker struct {
 		Address string `yaml:"address"`
 		mq.ClientConfig
+		ClientTLS ClientTLS `yaml:"client_tls"`
 		mq.BrokerConfig
+		TLS     ServerTLS `yaml:"tls"`
+		PeerTLS PeerTLS   `yaml:"cluster.tls"`
 	} `yaml:"broker"`
 	Producer struct {
 		Partition *int32 `yaml:"partition"`

@@ -99,8 +99,10 @@ func Document(settings []Setting) *yaml.Node {
 // below returns the mapping of a name in another, which gets it last if it has
 // none.
 func below(in *yaml.Node, name string) *yaml.Node {
-	if n := len(in.Content); n > 0 && in.Content[n-2].Value == name {
-		return in.Content[n-1]
+	for i := 0; i < len(in.Content); i += 2 {
+		if in.Content[i].Value == name {
+			return in.Content[i+1]
+		}
 	}
 	m := &yaml.Node{Kind: yaml.MappingNode}
 	in.Content = append(in.Content, scalar(name), m)
