@@ -2,6 +2,7 @@ package mq
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -125,14 +126,17 @@ func (m *member) farewell() error {
 		m.c.loops.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), m.c.cfg.CloseTimeout)
 		defer cancel()
-		first, done := context.WithTimeout(ctx, m.c.cfg.CloseTimeout-m.c.cfg.CloseTimeout/5) // the rest is for leaving
+		first, done := context.WithTimeout(ctx, m.c.cfg.CloseTimeout-m.c.cfg.CloseTimeout/5) // the rest is for hooks and leaving
 		defer done()
+		last, over := context.WithTimeout(ctx, m.c.cfg.CloseTimeout-m.c.cfg.CloseTimeout/10)
+		defer over()
 		select {
 		case <-m.done:
 			m.waits.Wait()
-			m.parted = m.giveUp(first)
+			m.parted = m.lastCommit(first)
+			m.parted = errors.Join(m.parted, m.giveUp(last))
 		case <-first.Done():
-			m.parted = fmt.Errorf("close: a hook takes longer than close_timeout: %w", first.Err())
+			m.parted = errors.Join(tooLong(first), m.lastCommit(last))
 		}
 		m.leave(ctx)
 		m.endGrace()
@@ -140,18 +144,37 @@ func (m *member) farewell() error {
 	return m.parted
 }
 
+// giveUp calls the last hooks, which may not hold it up longer than ctx, nor when
+// they call Close, which waits for them.
 func (m *member) giveUp(ctx context.Context) (err error) {
-	if m.c.cfg.commits() {
-		err = m.c.commitFinished(ctx)
-	}
-	m.settleLost()
-	_, tps := m.take(func(h *holding) bool { return h.phase == held || h.phase == leaving }, gone)
+	told := make(chan struct{})
+	go func() { // ends with the hooks
+		defer close(told)
+		m.settleLost()
+		_, tps := m.take(func(h *holding) bool { return h.phase == held || h.phase == leaving }, gone)
+		select {
+		case <-m.c.router.Done():
+			m.tellHook(ctx, m.c.cfg.OnLost, tps) // there is nobody to commit to
+		default:
+			m.tellHook(ctx, m.c.cfg.OnRevoked, tps)
+		}
+	}()
 	select {
-	case <-m.c.router.Done():
-		m.tellHook(ctx, m.c.cfg.OnLost, tps) // there is nobody to commit to
-	default:
-		m.tellHook(ctx, m.c.cfg.OnRevoked, tps)
+	case <-told:
+	case <-ctx.Done():
+		err = tooLong(ctx)
 	}
 	m.forget(ErrClosed, nil)
 	return err
+}
+
+func (m *member) lastCommit(ctx context.Context) error {
+	if !m.c.cfg.commits() {
+		return nil
+	}
+	return m.c.commitFinished(ctx)
+}
+
+func tooLong(ctx context.Context) error {
+	return fmt.Errorf("close: a hook takes longer than close_timeout: %w", ctx.Err())
 }
