@@ -125,8 +125,10 @@ func (c *Config) complete() {
 			d.Broker.Listen = DefaultAddress
 		}
 	}
-	c.File = File{Broker: d.Broker.BrokerConfig, Client: d.Broker.ClientConfig, Producer: d.Producer.ProducerConfig, Consumer: d.Consumer.ConsumerConfig,
-		ClientTLS: d.Broker.ClientTLS, ServerTLS: d.Broker.TLS, PeerTLS: d.Broker.PeerTLS}
+	c.File = File{
+		Broker: d.Broker.BrokerConfig, Client: d.Broker.ClientConfig, Producer: d.Producer.ProducerConfig, Consumer: d.Consumer.ConsumerConfig,
+		ClientTLS: d.Broker.ClientTLS, ServerTLS: d.Broker.TLS, PeerTLS: d.Broker.PeerTLS,
+	}
 	if d.Producer.Partition != nil {
 		c.Producer.Partitioner = mq.FixedPartition(*d.Producer.Partition)
 	}
