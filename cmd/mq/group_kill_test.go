@@ -79,7 +79,7 @@ type memberProcess struct {
 func startGroup(t *testing.T) *groupProcess {
 	t.Helper()
 	g := &groupProcess{clusterProcess: startCluster(t), config: filepath.Join(t.TempDir(), "member.yaml")}
-	text := fmt.Appendf(nil, "broker: {brokers: [%q, %q, %q]}\nconsumer: {session_timeout: 2s, auto_commit_interval: 200ms}\n",
+	text := fmt.Appendf(nil, "broker: {brokers: [%q, %q, %q]}\nconsumer: {session_timeout: 10s, auto_commit_interval: 200ms}\n",
 		g.addrs[0], g.addrs[1], g.addrs[2])
 	if err := os.WriteFile(g.config, text, 0o600); err != nil {
 		t.Fatal(err)
@@ -137,6 +137,7 @@ func (g *groupProcess) join() {
 	defer func() { _ = out.Close() }()
 	m.cmd = exec.CommandContext(g.Context(), "mq", "consume", "t", "-g", "g", "-f", `%p %o %v\n`, "-c", g.config)
 	m.cmd.Stdout, m.cmd.Stderr = out, m.said
+	m.cmd.Env = append(m.cmd.Environ(), "MQ_LOG=warn")
 	if err := m.cmd.Start(); err != nil {
 		g.Fatal(err)
 	}
@@ -246,7 +247,7 @@ func (g *groupProcess) check(total int) {
 				continue // killed in the middle of a line
 			}
 			if before, ok := last[partition]; ok && offset <= before {
-				fault("member %d: partition %d: %d came after %d", i, partition, offset, before)
+				fault("member %d: partition %d: %d came after %d; it said %q", i, partition, offset, before, m.said)
 			}
 			last[partition] = offset
 			times[n]++
