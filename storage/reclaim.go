@@ -76,9 +76,8 @@ func (s *Store) sizeOf(id ReplicaID) (int64, error) {
 	if err != nil {
 		return 0, engineError(err)
 	}
-	live, _, err := readMeta(s.db, id, false)
-	if err != nil || live == nil {
-		return int64(size), nil // a damaged key space can be dropped, too
+	if live, _, err := readMeta(s.db, id, false); err == nil && live != nil { // a damaged key space can be dropped, too
+		return max(int64(size), live.written-live.freedBytes), nil
 	}
-	return max(int64(size), live.written-live.freedBytes), nil
+	return int64(size), nil
 }
