@@ -111,10 +111,15 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 	}
 	if cfg.GroupID != "" {
 		c.offsets = newOffsetStore(c.router, cfg.GroupID)
-		c.loops.Go(c.groupLoop) // ends with life
 	}
 	if cfg.balanced() {
 		c.member = newMember(c)
+	}
+	// Everything is there: the loops may begin.
+	if c.offsets != nil {
+		c.loops.Go(c.groupLoop) // ends with life
+	}
+	if c.member != nil {
 		go c.member.settleLoop() // ends with life, and the hook that it is in
 	}
 	c.loops.Go(c.locateLoop) // ends with life; starts one fetchLoop per leader, and beatLoop
