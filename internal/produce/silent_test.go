@@ -5,7 +5,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/produce"
 )
 
@@ -93,5 +96,30 @@ func TestASilentLeaderIsAskedAboutNowAndThen(t *testing.T) {
 		if err := h.Flush(h.Context()); err != nil {
 			h.Fatal(err)
 		}
+	})
+}
+
+// The leader of a topic that was created anew is no successor: what is in flight to
+// the old topic's is refused there, which leaves no doubt.
+func TestATopicThatIsCreatedAnewLeavesNoOutcomeInDoubt(t *testing.T) {
+	run(t, patient, func(h *harness) {
+		h.send("first").offset()
+		h.fates(fate{refuse: mqerr.ErrUnknownTopicID, delay: 10 * time.Second})
+		a := h.send("a")
+		synctest.Wait()
+		h.c.set(func() {
+			old := h.c.topics["t"]
+			anew := &topicLog{id: uuid.New(), configs: old.configs}
+			for i, p := range old.partitions {
+				anew.partitions = append(anew.partitions, &partitionLog{
+					topic: p.topic, index: int32(i), leader: p.leader, epoch: p.epoch + 1, producers: map[int64]*producerState{},
+				})
+			}
+			h.c.topics["t"] = anew
+		})
+		if got := a.offset(); got != 0 {
+			h.Errorf("it is at offset %d", got)
+		}
+		h.holds(0, "a")
 	})
 }
