@@ -18,8 +18,7 @@ import (
 // It is nil when nothing was ever committed to the shard.
 func (n *Node) groupShard(ctx context.Context, group string, create bool) (*replica, *groupStore, error) {
 	slot := slotOf(group)
-	g, ok := n.meta.state.Load().groups[slot]
-	if !ok {
+	if _, ok := n.meta.state.Load().groups[slot]; !ok {
 		if !create {
 			return nil, nil, nil
 		}
@@ -30,31 +29,45 @@ func (n *Node) groupShard(ctx context.Context, group string, create bool) (*repl
 		if err := n.proposeMeta(ctx, &metaCommand{CreateGroupSlot: &createGroupSlot{Slot: slot, Brokers: placed[0]}}, nil); err != nil {
 			return nil, nil, err
 		}
-		g = n.meta.state.Load().groups[slot]
 	}
-	for {
-		changed := n.changed.wait()
-		g = n.meta.state.Load().groups[slot] // it may move meanwhile
-		if _, here := g.on(n.cfg.BrokerID); !here {
-			return nil, nil, n.notCoordinator(group, n.guess(g.shardRecord))
-		}
-		if r := n.replica(g.Shard); r != nil {
-			if _, err := r.epochServed(); err == nil {
-				return r, r.machine.app.(*groupStore), nil
-			} else if errors.Is(err, mqerr.ErrNotLeader) {
-				return nil, nil, n.notCoordinator(group, n.leaderOf(r))
-			} else if r.machine.parked.Load() {
-				return nil, nil, fmt.Errorf("group %s: %w", group, err)
-			}
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("group %s: %w: %w", group, mqerr.ErrCoordinatorLoading, context.Cause(ctx))
-		case <-n.closing.Done():
-			return nil, nil, mqerr.ErrLeaderNotAvailable
-		}
+	var (
+		r       *replica
+		refusal error
+	)
+	err := n.await(ctx, func() bool {
+		r, refusal = n.coordinating(group, n.meta.state.Load().groups[slot].shardRecord) // it may move meanwhile
+		return r != nil || refusal != nil
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, nil, fmt.Errorf("group %s: %w: %w", group, mqerr.ErrCoordinatorLoading, err)
+	case err != nil:
+		return nil, nil, mqerr.ErrLeaderNotAvailable
+	case refusal != nil:
+		return nil, nil, refusal
 	}
+	return r, r.machine.app.(*groupStore), nil
+}
+
+// coordinating gives this broker's replica of a group's shard if it serves, an
+// error if it will not, and neither as long as that is open.
+func (n *Node) coordinating(group string, s shardRecord) (*replica, error) {
+	if _, here := s.on(n.cfg.BrokerID); !here {
+		return nil, n.notCoordinator(group, n.guess(s))
+	}
+	r := n.replica(s.Shard)
+	if r == nil {
+		return nil, nil
+	}
+	switch _, err := r.epochServed(); {
+	case err == nil:
+		return r, nil
+	case errors.Is(err, mqerr.ErrNotLeader):
+		return nil, n.notCoordinator(group, n.leaderOf(r))
+	case r.machine.parked.Load():
+		return nil, fmt.Errorf("group %s: %w", group, err)
+	}
+	return nil, nil
 }
 
 // CommitOffsets implements api.Broker.
