@@ -7,11 +7,8 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/raftmq/mq/internal/api"
-	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/internal/group"
 	"github.com/raftmq/mq/internal/mqerr"
 )
@@ -45,32 +42,12 @@ type coordinator struct {
 
 const (
 	coordinatorTick = 200 * time.Millisecond
-	// coordinatorStall is the time between two looks at sessions above which the
-	// process must have stood still.
-	coordinatorStall = time.Second
-	// maxQueued bounds the heartbeats of one group that wait for a step: some of
+	// maxQueuedPerMember bounds the heartbeats of one group that wait for a step: some of
 	// each member that there may be. Beyond it they are refused with ErrBusy.
 	maxQueuedPerMember = 4
 	// maxPosted bounds those that the loop has not looked at yet.
 	maxPosted = 1 << 16
 )
-
-// beat is a heartbeat whose caller waits for the answer.
-type beat struct {
-	*group.Heartbeat
-	group   string
-	shard   uint64
-	arrived time.Time
-	hurry   atomic.Bool // the caller does not wait for news, or not any more
-	answer  chan group.Answer
-}
-
-func (b *beat) reply(a group.Answer) {
-	select {
-	case b.answer <- a: // takes the one answer even if nobody waits any more
-	default:
-	}
-}
 
 // coordinated is a shard that this broker leads.
 type coordinated struct {
@@ -93,21 +70,6 @@ type balanced struct {
 	doubt    bool               // a command whose outcome is not known may still change it
 }
 
-// session is until when a member lives unless it is heard, and until when it has
-// to have given up what it was first asked for.
-type session struct {
-	heard, revoked time.Time
-	first          int32 // group epoch at which it was asked; 0 if it was not
-}
-
-func (s session) over(now time.Time) bool {
-	return s.heard.Before(now) || s.first != 0 && s.revoked.Before(now)
-}
-
-func (s session) later(by time.Duration) session {
-	return session{heard: s.heard.Add(by), revoked: s.revoked.Add(by), first: s.first}
-}
-
 // going is a step whose command is on its way.
 type going struct {
 	next    *group.State
@@ -121,37 +83,12 @@ func (c *coordinator) init(n *Node) {
 	c.shards = make(map[uint64]*coordinated)
 }
 
-// hand gives a heartbeat to the loop.
-func (c *coordinator) hand(b *beat) error {
-	c.post.Lock()
-	full := len(c.post.beats) >= maxPosted
-	if !full {
-		c.post.beats = append(c.post.beats, b)
-	}
-	c.post.Unlock()
-	if full {
-		return fmt.Errorf("%w: %d heartbeats wait", mqerr.ErrBusy, maxPosted)
-	}
-	c.nudge()
-	return nil
-}
-
 // call makes the loop run fn. It never blocks.
 func (c *coordinator) call(fn func()) {
 	c.post.Lock()
 	c.post.calls = append(c.post.calls, fn)
 	c.post.Unlock()
 	c.nudge()
-}
-
-// hurry makes the loop answer a heartbeat without news.
-func (c *coordinator) hurry(b *beat) {
-	b.hurry.Store(true)
-	c.call(func() {
-		if g := c.group(b); g != nil && g.held[b.MemberID] == b {
-			g.release(b.MemberID)
-		}
-	})
 }
 
 // group finds the group of a heartbeat, nil if there is nothing to do in it.
@@ -463,68 +400,4 @@ func (g *balanced) deliver(beats []*beat, answers []group.Answer) {
 			b.reply(a)
 		}
 	}
-}
-
-// hear takes a heartbeat for a sign of life. Its contents may have to wait.
-func (g *balanced) hear(b *beat) {
-	if m := g.state.Members[b.MemberID]; m != nil && b.Epoch != api.LeaveEpoch {
-		s := g.sessions[b.MemberID]
-		s.heard = b.arrived.Add(m.SessionTimeout)
-		g.sessions[b.MemberID] = s
-	}
-}
-
-// renew brings the sessions in line with the members.
-func (g *balanced) renew(now time.Time) {
-	maps.DeleteFunc(g.sessions, func(id string, _ session) bool { return g.state.Members[id] == nil })
-	for id, m := range g.state.Members {
-		s, ok := g.sessions[id]
-		if !ok {
-			s.heard = now.Add(m.SessionTimeout)
-		}
-		if first := m.Revoked(); first != s.first {
-			s.first, s.revoked = first, now.Add(m.RebalanceTimeout)
-		}
-		g.sessions[id] = s
-	}
-}
-
-// expire removes the members whose time is over. Time in which this process did
-// not run counts for nobody: it heard nothing then.
-func (c *coordinator) expire() {
-	stood := clock.System{}.Now()
-	since := stood.Sub(c.looked)
-	if c.looked.IsZero() {
-		since = coordinatorTick
-	}
-	if since < coordinatorTick {
-		return
-	}
-	c.looked = stood
-	now := c.node.now()
-	c.each(func(g *balanced) {
-		if since > coordinatorStall {
-			for id, s := range g.sessions {
-				g.sessions[id] = s.later(since)
-			}
-		}
-		if g.going != nil {
-			return
-		}
-		if g.doubt {
-			c.step(g, nil)
-			return
-		}
-		var expired []string
-		for id, s := range g.sessions {
-			if s.over(now) {
-				expired = append(expired, id)
-			}
-		}
-		if len(expired) > 0 {
-			slices.Sort(expired)
-			c.node.log.Info("members of a group are removed", "group", g.name, "members", expired, "reason", "they were silent, or did not give up partitions in time")
-			c.step(g, expired)
-		}
-	})
 }

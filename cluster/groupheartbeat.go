@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,6 +53,48 @@ func (n *Node) GroupHeartbeat(ctx context.Context, req *api.GroupHeartbeatReques
 	resp := &api.GroupHeartbeatResponse{MemberEpoch: a.Epoch, Interval: min(n.cfg.GroupInterval, max(h.SessionTimeout/3, minSession/3))}
 	resp.Assignment = n.named(a.Assigned)
 	return resp, nil
+}
+
+// beat is a heartbeat whose caller waits for the answer.
+type beat struct {
+	*group.Heartbeat
+	group   string
+	shard   uint64
+	arrived time.Time
+	hurry   atomic.Bool // the caller does not wait for news, or not any more
+	answer  chan group.Answer
+}
+
+func (b *beat) reply(a group.Answer) {
+	select {
+	case b.answer <- a: // takes the one answer even if nobody waits any more
+	default:
+	}
+}
+
+// hand gives a heartbeat to the loop.
+func (c *coordinator) hand(b *beat) error {
+	c.post.Lock()
+	full := len(c.post.beats) >= maxPosted
+	if !full {
+		c.post.beats = append(c.post.beats, b)
+	}
+	c.post.Unlock()
+	if full {
+		return fmt.Errorf("%w: %d heartbeats wait", mqerr.ErrBusy, maxPosted)
+	}
+	c.nudge()
+	return nil
+}
+
+// hurry makes the loop answer a heartbeat without news.
+func (c *coordinator) hurry(b *beat) {
+	b.hurry.Store(true)
+	c.call(func() {
+		if g := c.group(b); g != nil && g.held[b.MemberID] == b {
+			g.release(b.MemberID)
+		}
+	})
 }
 
 // ask hands a heartbeat over and waits for the answer.
