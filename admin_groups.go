@@ -120,24 +120,27 @@ func (a *Admin) DeleteGroup(ctx context.Context, groupID string) error {
 func (a *Admin) DeleteOffsets(ctx context.Context, groupID string, tps ...TopicPartition) error {
 	ctx, cancel := adminContext(ctx)
 	defer cancel()
+	if err := a.deleteOffsets(ctx, groupID, tps); err != nil {
+		return fmt.Errorf("delete offsets of group %q: %w", groupID, err)
+	}
+	return nil
+}
+
+func (a *Admin) deleteOffsets(ctx context.Context, groupID string, tps []TopicPartition) error {
+	if len(tps) == 0 {
+		return fmt.Errorf("%w: no partition is named", ErrInvalidRequest)
+	}
 	req := &api.DeleteOffsetsRequest{Group: groupID}
 	for _, tp := range tps {
 		req.Partitions = append(req.Partitions, api.TopicPartition{Topic: tp.Topic, Partition: tp.Partition})
 	}
-	err := fmt.Errorf("%w: no partition is named", ErrInvalidRequest)
-	if len(tps) > 0 {
-		err = a.coordinator(ctx, groupID, mayChangeAgain, func(ctx context.Context, b api.Broker) error {
-			resp, err := b.DeleteOffsets(ctx, req)
-			if err != nil {
-				return outcome(err)
-			}
-			return errorsOf(resp.Results)
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("delete offsets of group %q: %w", groupID, err)
-	}
-	return nil
+	return a.coordinator(ctx, groupID, mayChangeAgain, func(ctx context.Context, b api.Broker) error {
+		resp, err := b.DeleteOffsets(ctx, req)
+		if err != nil {
+			return outcome(err)
+		}
+		return errorsOf(resp.Results)
+	})
 }
 
 func errorsOf(results []api.CommitResult) error {
