@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/unpack"
 )
 
 // A request's body is
@@ -97,11 +98,11 @@ func (a *asked) remove(number uint64) bool {
 
 // answer handles an answer. One that nobody waits for any more is no mistake.
 func (a *asked) answer(body []byte) error {
-	f := fields{b: body}
-	number := f.uvarint()
+	f := fieldsOf(body)
+	number := f.Uvarint()
 	payload, outcome := f.outcome()
-	if f.err != nil {
-		return f.err
+	if f.err() != nil {
+		return f.err()
 	}
 	a.mu.Lock()
 	p := a.mu.waiting[number]
@@ -188,7 +189,7 @@ func requestFrame(number, timeout uint64, method string, payload []byte) []byte 
 	b := newFrame(kindRequest, 3*binary.MaxVarintLen64+len(method)+len(payload))
 	b = binary.AppendUvarint(b, number)
 	b = binary.AppendUvarint(b, timeout)
-	b = appendString(b, method)
+	b = unpack.AppendString(b, method)
 	return seal(append(b, payload...))
 }
 

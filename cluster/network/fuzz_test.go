@@ -115,17 +115,17 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(answerFrame(1<<60, nil, mqerr.ErrBusy)[headerBytes:])
 	f.Add(answerFrame(3, nil, &mqerr.Detail{Err: mqerr.ErrNotLeader, Leader: 1, LeaderAddr: "a", HighWatermark: -1})[headerBytes:])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := fields{b: b}
-		number := r.uvarint()
+		r := fieldsOf(b)
+		number := r.Uvarint()
 		payload, outcome := r.outcome()
-		if r.err != nil {
+		if r.err() != nil {
 			return
 		}
-		again := fields{b: answerFrame(number, payload, outcome)[headerBytes:]}
-		n := again.uvarint()
+		again := fieldsOf(answerFrame(number, payload, outcome)[headerBytes:])
+		n := again.Uvarint()
 		p, o := again.outcome()
-		if again.err != nil || n != number || !bytes.Equal(p, payload) || (o == nil) != (outcome == nil) {
-			t.Fatalf("%d %x %v became %d %x %v, %v", number, payload, outcome, n, p, o, again.err)
+		if again.err() != nil || n != number || !bytes.Equal(p, payload) || (o == nil) != (outcome == nil) {
+			t.Fatalf("%d %x %v became %d %x %v, %v", number, payload, outcome, n, p, o, again.err())
 		}
 		if o != nil && mqerr.Of(o) != mqerr.Of(outcome) {
 			t.Errorf("%v became %v", outcome, o)

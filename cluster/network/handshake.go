@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+
+	"github.com/raftmq/mq/internal/unpack"
 )
 
 // The one who dials says hello, the other answers with a welcome or a refusal.
@@ -103,7 +105,7 @@ type versions struct{ newest, oldest byte }
 func (h hello) encode() []byte {
 	b := beginGreeting()
 	b = append(b, byte(h.class))
-	b = appendString(b, h.to)
+	b = unpack.AppendString(b, h.to)
 	b = appendIdentity(b, h.from)
 	return endGreeting(b)
 }
@@ -111,7 +113,7 @@ func (h hello) encode() []byte {
 func (w welcome) encode() []byte {
 	b := beginGreeting()
 	b = append(b, w.refusal)
-	b = appendString(b, w.text[:min(len(w.text), maxRefusal)])
+	b = unpack.AppendString(b, w.text[:min(len(w.text), maxRefusal)])
 	b = appendIdentity(b, w.from)
 	return endGreeting(b)
 }
@@ -123,11 +125,11 @@ func readHello(r io.Reader) (hello, versions, error) {
 	if err != nil {
 		return hello{}, v, err
 	}
-	h := hello{class: class(f.byte()), to: f.string(), from: f.identity()}
-	if f.err == nil && (h.class < classRaft || h.class > classCalls || h.from.DirectoryID == "") {
-		f.fail()
+	h := hello{class: class(f.Byte()), to: f.Text(), from: f.identity()}
+	if f.err() == nil && (h.class < classRaft || h.class > classCalls || h.from.DirectoryID == "") {
+		f.Fail()
 	}
-	return h, v, f.err
+	return h, v, f.err()
 }
 
 func readWelcome(r io.Reader) (welcome, versions, error) {
@@ -135,8 +137,8 @@ func readWelcome(r io.Reader) (welcome, versions, error) {
 	if err != nil {
 		return welcome{}, v, err
 	}
-	w := welcome{refusal: f.byte(), text: f.string(), from: f.identity()}
-	return w, v, f.err
+	w := welcome{refusal: f.Byte(), text: f.Text(), from: f.identity()}
+	return w, v, f.err()
 }
 
 // welcomeOf is the answer of a broker, a refusal if there is one.
@@ -187,24 +189,24 @@ func readGreeting(r io.Reader) (fields, versions, error) {
 	if crc != binary.BigEndian.Uint32(rest[length:]) {
 		return fields{}, v, errFrameDamaged
 	}
-	return fields{b: body}, v, nil
+	return fieldsOf(body), v, nil
 }
 
 func appendIdentity(b []byte, i Identity) []byte {
-	b = appendString(b, i.ClusterID)
-	b = appendString(b, i.DirectoryID)
-	b = appendString(b, i.Addr)
+	b = unpack.AppendString(b, i.ClusterID)
+	b = unpack.AppendString(b, i.DirectoryID)
+	b = unpack.AppendString(b, i.Addr)
 	b = binary.AppendVarint(b, int64(i.BrokerID))
 	return binary.AppendUvarint(b, uint64(i.Feature))
 }
 
 func (f *fields) identity() Identity {
 	return Identity{
-		ClusterID:   f.string(),
-		DirectoryID: f.string(),
-		Addr:        f.string(),
-		BrokerID:    int32(f.varint()),
-		Feature:     uint32(f.uvarint()),
+		ClusterID:   f.Text(),
+		DirectoryID: f.Text(),
+		Addr:        f.Text(),
+		BrokerID:    int32(f.Varint()),
+		Feature:     uint32(f.Uvarint()),
 	}
 }
 

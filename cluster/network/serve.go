@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/unpack"
 )
 
 // An answer's body is
@@ -75,15 +76,15 @@ func (s *served) finish(number uint64, size int) {
 
 // cancel handles a cancel frame. The call may have been answered meanwhile.
 func (s *served) cancel(body []byte) error {
-	f := fields{b: body}
-	number := f.uvarint()
+	f := fieldsOf(body)
+	number := f.Uvarint()
 	s.mu.Lock()
 	cancel := s.mu.running[number]
 	s.mu.Unlock()
 	if cancel != nil {
 		cancel()
 	}
-	return f.err
+	return f.err()
 }
 
 // serve answers a call with what fn returns, on a goroutine of its own.
@@ -115,16 +116,16 @@ func (c *conn) serve(number uint64, size int, timeout time.Duration, fn func(con
 
 // serveRequest handles a request frame. body stays with the handler.
 func (c *conn) serveRequest(body []byte) error {
-	f := fields{b: body}
-	number := f.uvarint()
-	timeout := time.Duration(min(f.uvarint(), uint64(maxTimeout/time.Microsecond))) * time.Microsecond
-	method := f.string()
-	if f.err != nil {
-		return f.err
+	f := fieldsOf(body)
+	number := f.Uvarint()
+	timeout := time.Duration(min(f.Uvarint(), uint64(maxTimeout/time.Microsecond))) * time.Microsecond
+	method := f.Text()
+	if f.err() != nil {
+		return f.err()
 	}
 	return c.serve(number, len(body), timeout, func(ctx context.Context) ([]byte, error) {
 		if h := c.link.cfg.Handlers.Call; h != nil {
-			return h(ctx, c.peer, method, f.b)
+			return h(ctx, c.peer, method, f.Rest)
 		}
 		return nil, fmt.Errorf("%w: nobody answers calls", mqerr.ErrLeaderNotAvailable)
 	})
@@ -143,12 +144,12 @@ func answerFrame(number uint64, payload []byte, err error) []byte {
 		status = statusFacts
 	}
 	b = append(b, status)
-	b = appendString(b, sentinel(err).Reason())
+	b = unpack.AppendString(b, sentinel(err).Reason())
 	text := err.Error()
-	b = appendString(b, strings.ToValidUTF8(text[:min(len(text), maxErrorText)], ""))
+	b = unpack.AppendString(b, strings.ToValidUTF8(text[:min(len(text), maxErrorText)], ""))
 	if d != nil {
 		b = binary.AppendVarint(b, int64(d.Leader))
-		b = appendString(b, d.LeaderAddr)
+		b = unpack.AppendString(b, d.LeaderAddr)
 		b = binary.AppendVarint(b, int64(d.LeaderEpoch))
 		b = binary.AppendVarint(b, d.LogStart)
 		b = binary.AppendVarint(b, d.HighWatermark)
@@ -159,22 +160,22 @@ func answerFrame(number uint64, payload []byte, err error) []byte {
 // outcome is the inverse of answerFrame, after the number. The payload is not
 // copied.
 func (f *fields) outcome() ([]byte, error) {
-	status := f.byte()
+	status := f.Byte()
 	if status == statusOK {
-		return f.b, nil
+		return f.Rest, nil
 	}
-	e := &remoteError{reason: f.string(), text: f.string()}
+	e := &remoteError{reason: f.Text(), text: f.Text()}
 	switch status {
 	case statusError:
 		return nil, e
 	case statusFacts:
 		return nil, &mqerr.Detail{
 			Err:    e,
-			Leader: int32(f.varint()), LeaderAddr: f.string(), LeaderEpoch: int32(f.varint()),
-			LogStart: f.varint(), HighWatermark: f.varint(),
+			Leader: int32(f.Varint()), LeaderAddr: f.Text(), LeaderEpoch: int32(f.Varint()),
+			LogStart: f.Varint(), HighWatermark: f.Varint(),
 		}
 	}
-	f.fail()
+	f.Fail()
 	return nil, nil
 }
 

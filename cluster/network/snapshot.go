@@ -84,12 +84,12 @@ func decodeChunk(body []byte) (c raftpb.Chunk, err error) {
 
 // serveChunk handles a frame with a chunk.
 func (c *conn) serveChunk(body []byte) error {
-	f := fields{b: body}
-	number := f.uvarint()
-	if f.err != nil {
-		return f.err
+	f := fieldsOf(body)
+	number := f.Uvarint()
+	if f.err() != nil {
+		return f.err()
 	}
-	chunk, err := decodeChunk(f.b)
+	chunk, err := decodeChunk(f.Rest)
 	if err != nil {
 		return err
 	}

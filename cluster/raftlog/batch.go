@@ -166,14 +166,14 @@ func (b *batch) addCarried(id nodeID, from uint64, e *pb.Entry) {
 // was written.
 func opOf(p placed) (op, error) {
 	o := op{kind: p.kind, id: p.id}
-	r := reader{b: p.body}
+	r := readerOf(p.body)
 	switch p.kind {
 	case kindEntry, kindCarried:
 		if p.kind == kindCarried {
-			o.from = r.uvarint()
+			o.from = r.Uvarint()
 		}
-		e, err := decodeEntry(r.b)
-		if err != nil || r.bad {
+		e, err := decodeEntry(r.Rest)
+		if err != nil || r.Bad {
 			return op{}, errFrameBody
 		}
 		o.index, o.locs = e.Index, []loc{p.at}
@@ -181,12 +181,12 @@ func opOf(p placed) (op, error) {
 	case kindState:
 		o.state = r.state()
 	case kindSnapshot, kindInstall:
-		o.index = r.uvarint()
-		o.record, r.b = bytes.Clone(r.b), nil
+		o.index = r.Uvarint()
+		o.record, r.Rest = bytes.Clone(r.Rest), nil
 	case kindBootstrap:
-		o.record, r.b = bytes.Clone(r.b), nil
+		o.record, r.Rest = bytes.Clone(r.Rest), nil
 	case kindRemoveTo:
-		o.index = r.uvarint()
+		o.index = r.Uvarint()
 	case kindRemoveReplica:
 	case kindReplica:
 		o.inherited = r.inherited()
@@ -195,7 +195,7 @@ func opOf(p placed) (op, error) {
 	default:
 		return op{}, errFrameBody
 	}
-	if !r.done() {
+	if !r.Done() {
 		return op{}, errFrameBody
 	}
 	return o, nil

@@ -105,28 +105,28 @@ func appendBytes(b, v []byte) []byte {
 
 func (r *reader) inherited() *inherited {
 	in := &inherited{}
-	flags := r.uvarint()
+	flags := r.Uvarint()
 	if flags&hasState != 0 {
 		in.hasState, in.state = true, r.state()
 	}
 	if flags&hasBoot != 0 {
-		in.boot = bytes.Clone(r.bytes())
+		in.boot = bytes.Clone(r.Prefixed())
 	}
 	if flags&hasSnap != 0 {
-		in.snapIndex, in.snap = r.uvarint(), bytes.Clone(r.bytes())
+		in.snapIndex, in.snap = r.Uvarint(), bytes.Clone(r.Prefixed())
 	}
-	in.removedTo, in.last = r.uvarint(), r.uvarint()
-	in.runs = make([]inheritedRun, r.count(4))
+	in.removedTo, in.last = r.Uvarint(), r.Uvarint()
+	in.runs = make([]inheritedRun, r.Count(4))
 	for i := range in.runs {
-		in.runs[i] = inheritedRun{r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()}
+		in.runs[i] = inheritedRun{r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint()}
 	}
 	return in
 }
 
 func (r *reader) segments() []segmentSize {
-	out := make([]segmentSize, r.count(2))
+	out := make([]segmentSize, r.Count(2))
 	for i := range out {
-		out[i] = segmentSize{r.uvarint(), r.uvarint()}
+		out[i] = segmentSize{r.Uvarint(), r.Uvarint()}
 	}
 	return out
 }

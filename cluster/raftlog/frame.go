@@ -7,6 +7,8 @@ import (
 	"math"
 
 	pb "github.com/lni/dragonboat/v4/raftpb"
+
+	"github.com/raftmq/mq/internal/unpack"
 )
 
 // A frame is one record of the log:
@@ -85,57 +87,20 @@ func decodeFrame(b []byte) (f frame, size int, err error) {
 	if crc32.Checksum(b[4:size], castagnoli) != f.crc {
 		return frame{}, 0, errFrameCRC
 	}
-	r := reader{b: b[frameHeaderSize:size]}
+	r := readerOf(b[frameHeaderSize:size])
 	f.kind = kind(b[8])
-	f.id = nodeID{r.uvarint(), r.uvarint()}
-	f.body = r.b
-	if r.bad {
+	f.id = nodeID{r.Uvarint(), r.Uvarint()}
+	f.body = r.Rest
+	if r.Bad {
 		return frame{}, 0, errFrameBody
 	}
 	return f, size, nil
 }
 
-// reader takes values off the front of b. The first value that isn't there
-// sets bad, and every later one is zero.
-type reader struct {
-	b   []byte
-	bad bool
-}
+// reader takes the body of a frame apart.
+type reader struct{ unpack.Reader }
 
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-// bytes takes a length and that many bytes. They alias the buffer.
-func (r *reader) bytes() []byte {
-	n := r.uvarint()
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	v := r.b[:n:n]
-	r.b = r.b[n:]
-	return v
-}
-
-// count takes how many values of at least size bytes follow.
-func (r *reader) count(size int) uint64 {
-	n := r.uvarint()
-	if n > uint64(len(r.b)/size) {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	return n
-}
-
-// done reports whether all values were there and nothing is left.
-func (r *reader) done() bool { return !r.bad && len(r.b) == 0 }
+func readerOf(b []byte) reader { return reader{unpack.Reader{Rest: b}} }
 
 // appendEntryMeta appends the fields of an entry that come before its payload.
 // Every field of pb.Entry is there; a test counts them.
@@ -151,20 +116,20 @@ func appendEntryMeta(b []byte, e *pb.Entry) []byte {
 
 // decodeEntry decodes the body of an entry. Its Cmd aliases body.
 func decodeEntry(body []byte) (e pb.Entry, err error) {
-	r := reader{b: body}
-	e.Index = r.uvarint()
-	e.Term = r.uvarint()
-	typ := r.uvarint()
+	r := readerOf(body)
+	e.Index = r.Uvarint()
+	e.Term = r.Uvarint()
+	typ := r.Uvarint()
 	e.Type = pb.EntryType(typ)
-	e.Key = r.uvarint()
-	e.ClientID = r.uvarint()
-	e.SeriesID = r.uvarint()
-	e.RespondedTo = r.uvarint()
-	if r.bad || typ > math.MaxInt32 {
+	e.Key = r.Uvarint()
+	e.ClientID = r.Uvarint()
+	e.SeriesID = r.Uvarint()
+	e.RespondedTo = r.Uvarint()
+	if r.Bad || typ > math.MaxInt32 {
 		return pb.Entry{}, errFrameBody
 	}
-	if len(r.b) > 0 {
-		e.Cmd = r.b
+	if len(r.Rest) > 0 {
+		e.Cmd = r.Rest
 	}
 	return e, nil
 }
@@ -176,5 +141,5 @@ func appendState(b []byte, st pb.State) []byte {
 }
 
 func (r *reader) state() pb.State {
-	return pb.State{Term: r.uvarint(), Vote: r.uvarint(), Commit: r.uvarint()}
+	return pb.State{Term: r.Uvarint(), Vote: r.Uvarint(), Commit: r.Uvarint()}
 }

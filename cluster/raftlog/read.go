@@ -129,9 +129,9 @@ func entryAt(b []byte, id nodeID, i uint64) (pb.Entry, error) {
 	}
 	body := f.body
 	if f.kind == kindCarried {
-		r := reader{b: body}
-		r.uvarint()
-		body = r.b
+		r := readerOf(body)
+		r.Uvarint()
+		body = r.Rest
 	}
 	e, err := decodeEntry(body)
 	if err != nil {

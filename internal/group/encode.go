@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/raftmq/mq/internal/mqerr"
+	"github.com/raftmq/mq/internal/unpack"
 )
 
 // Stored records begin with a version. Numbers are varints, strings and lists
@@ -29,13 +30,13 @@ func (s *State) EncodeHeader() []byte {
 // DecodeHeader reads such a record. The state has no members yet, but members
 // tells how many there are.
 func DecodeHeader(b []byte) (s *State, members int, err error) {
-	d := decoder{b: b}
+	d := decoderOf(b)
 	d.version()
 	s = &State{Members: make(map[string]*Member)}
-	s.Revision = d.uvarint()
+	s.Revision = d.Uvarint()
 	s.Epoch = d.int32()
-	s.TopicsHash = d.fixed64()
-	s.EmptySince = d.varint()
+	s.TopicsHash = d.Uint64()
+	s.EmptySince = d.Varint()
 	members = int(d.int32())
 	return s, members, d.end("header")
 }
@@ -49,11 +50,11 @@ func (m *Member) Encode() []byte {
 	}
 	b = append(b, away)
 	for _, s := range []string{m.InstanceID, m.ClientID, m.Pattern, m.Assignor} {
-		b = appendString(b, s)
+		b = unpack.AppendString(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(len(m.Topics)))
 	for _, s := range m.Topics {
-		b = appendString(b, s)
+		b = unpack.AppendString(b, s)
 	}
 	b = binary.AppendUvarint(b, uint64(m.SessionTimeout/time.Millisecond))
 	b = binary.AppendUvarint(b, uint64(m.RebalanceTimeout/time.Millisecond))
@@ -65,10 +66,6 @@ func (m *Member) Encode() []byte {
 		return binary.AppendUvarint(binary.AppendUvarint(b, uint64(t.Since)), uint64(t.Revoked))
 	})
 	return appendPartitions(b, m.Target, func(b []byte, _ Partition) []byte { return b })
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
 // appendPartitions writes sorted partitions, each topic once, with what more
@@ -95,14 +92,14 @@ func appendPartitions(b []byte, ps []Partition, more func([]byte, Partition) []b
 
 // DecodeMember reads the record of a member.
 func DecodeMember(id string, b []byte) (*Member, error) {
-	d := decoder{b: b}
+	d := decoderOf(b)
 	d.version()
-	m := &Member{ID: id, Away: d.byte() != 0, Held: make(map[Partition]Tenure)}
+	m := &Member{ID: id, Away: d.Byte() != 0, Held: make(map[Partition]Tenure)}
 	for _, s := range []*string{&m.InstanceID, &m.ClientID, &m.Pattern, &m.Assignor} {
-		*s = d.string()
+		*s = d.Text()
 	}
-	for range d.count(1) {
-		m.Topics = append(m.Topics, d.string())
+	for range d.Count(1) {
+		m.Topics = append(m.Topics, d.Text())
 	}
 	m.SessionTimeout = time.Duration(d.int32()) * time.Millisecond
 	m.RebalanceTimeout = time.Duration(d.int32()) * time.Millisecond
@@ -113,89 +110,38 @@ func DecodeMember(id string, b []byte) (*Member, error) {
 }
 
 // decoder reads a record; after the first error everything is zero.
-type decoder struct {
-	b   []byte
-	bad bool
-}
+type decoder struct{ unpack.Reader }
 
-func (d *decoder) fail() {
-	d.b, d.bad = nil, true
-}
+func decoderOf(b []byte) decoder { return decoder{unpack.Reader{Rest: b}} }
 
 func (d *decoder) end(what string) error {
-	if d.bad || len(d.b) > 0 {
+	if !d.Done() {
 		return fmt.Errorf("%w: record of a group's %s", mqerr.ErrCorruptLog, what)
 	}
 	return nil
 }
 
 func (d *decoder) version() {
-	if d.byte() != recordVersion {
-		d.fail()
+	if d.Byte() != recordVersion {
+		d.Fail()
 	}
-}
-
-func (d *decoder) take(n int) []byte {
-	if n > len(d.b) {
-		d.fail()
-		return make([]byte, min(n, 16))
-	}
-	out := d.b[:n]
-	d.b = d.b[n:]
-	return out
-}
-
-func (d *decoder) byte() byte { return d.take(1)[0] }
-
-func (d *decoder) fixed64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
-
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
-}
-
-func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
 }
 
 // int32 reads a number that is not negative.
 func (d *decoder) int32() int32 {
-	v := d.uvarint()
+	v := d.Uvarint()
 	if v > 1<<31-1 {
-		d.fail()
+		d.Fail()
 		return 0
 	}
 	return int32(v)
 }
 
-// count reads how many come, each of at least size bytes.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.b)/size) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
-
-func (d *decoder) string() string { return string(d.take(d.count(1))) }
-
 func (d *decoder) partitions(size int, fn func(Partition)) {
-	for range d.count(len(uuid.UUID{}) + 1) {
+	for range d.Count(len(uuid.UUID{}) + 1) {
 		var id uuid.UUID
-		copy(id[:], d.take(len(id)))
-		for range d.count(size) {
+		copy(id[:], d.Bytes(uint64(len(id))))
+		for range d.Count(size) {
 			fn(Partition{id, d.int32()})
 		}
 	}
