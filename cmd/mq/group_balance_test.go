@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -75,8 +74,7 @@ type gap struct {
 
 func (w *watch) join() {
 	w.Helper()
-	cmd := exec.CommandContext(w.Context(), "mq", "consume", "t", "-g", "g", "-f", `%p %o %v\n`, "-c", w.config)
-	cmd.Stderr = &lockedBuffer{}
+	cmd := w.member()
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		w.Fatal(err)
@@ -97,21 +95,14 @@ func (w *watch) leave(i int) {
 	w.Helper()
 	cmd := w.members[i]
 	w.members = slices.Delete(w.members, i, i+1)
-	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-		w.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		w.Errorf("member: %v: %s", err, cmd.Stderr)
-	}
+	w.interrupt(cmd)
 }
 
 func (w *watch) handled(member, line string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var partition int32
-	var offset int64
-	var n int
-	if _, err := fmt.Sscanf(line, "%d %d %d", &partition, &offset, &n); err != nil || n < 0 {
+	partition, offset, n, ok := handledLine(line)
+	if !ok {
 		w.fault("%s printed %q", member, line)
 		return
 	}

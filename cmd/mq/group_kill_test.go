@@ -71,7 +71,6 @@ type groupProcess struct {
 
 type memberProcess struct {
 	cmd    *exec.Cmd
-	said   *lockedBuffer
 	output string
 	killed map[int32]int64 // by partition, what was committed before it was killed; nil when it was not
 }
@@ -127,17 +126,28 @@ func (g *groupProcess) produce(ctx context.Context) int {
 	}
 }
 
+// member is a consumer that prints what it handles: see handledLine.
+func (g *groupProcess) member() *exec.Cmd {
+	cmd := exec.CommandContext(g.Context(), "mq", "consume", "t", "-g", "g", "-f", `%p %o %v\n`, "-c", g.config)
+	cmd.Env, cmd.Stderr = append(cmd.Environ(), "MQ_LOG=warn"), &lockedBuffer{}
+	return cmd
+}
+
+// handledLine takes a line of a member apart.
+func handledLine(line string) (partition int32, offset int64, n int, ok bool) {
+	_, err := fmt.Sscanf(line, "%d %d %d", &partition, &offset, &n)
+	return partition, offset, n, err == nil && n >= 0
+}
+
 func (g *groupProcess) join() {
 	g.Helper()
-	m := &memberProcess{said: &lockedBuffer{}, output: filepath.Join(g.TempDir(), "out")}
+	m := &memberProcess{cmd: g.member(), output: filepath.Join(g.TempDir(), "out")}
 	out, err := os.Create(m.output)
 	if err != nil {
 		g.Fatal(err)
 	}
 	defer func() { _ = out.Close() }()
-	m.cmd = exec.CommandContext(g.Context(), "mq", "consume", "t", "-g", "g", "-f", `%p %o %v\n`, "-c", g.config)
-	m.cmd.Stdout, m.cmd.Stderr = out, m.said
-	m.cmd.Env = append(m.cmd.Environ(), "MQ_LOG=warn")
+	m.cmd.Stdout = out
 	if err := m.cmd.Start(); err != nil {
 		g.Fatal(err)
 	}
@@ -165,11 +175,16 @@ func (g *groupProcess) leave(i int) {
 	g.Helper()
 	m := g.live[i]
 	g.live = append(g.live[:i:i], g.live[i+1:]...)
-	if err := m.cmd.Process.Signal(syscall.SIGINT); err != nil {
+	g.interrupt(m.cmd)
+}
+
+func (g *groupProcess) interrupt(member *exec.Cmd) {
+	g.Helper()
+	if err := member.Process.Signal(syscall.SIGINT); err != nil {
 		g.Fatal(err)
 	}
-	if err := m.cmd.Wait(); err != nil {
-		g.Errorf("member: %v: %s", err, m.said)
+	if err := member.Wait(); err != nil {
+		g.Errorf("member: %v: %s", err, member.Stderr)
 	}
 }
 
@@ -212,7 +227,7 @@ func (g *groupProcess) until(what string, holds func(from int) bool) {
 		select {
 		case <-ctx.Done():
 			for i, m := range g.live {
-				g.Logf("member %d: %s", i, m.said)
+				g.Logf("member %d: %s", i, m.cmd.Stderr)
 			}
 			g.Fatalf("waited in vain for %s: %d handled, %d acknowledged", what, g.handled(), g.made.Load())
 		case <-time.After(20 * time.Millisecond):
@@ -237,17 +252,15 @@ func (g *groupProcess) check(total int) {
 		}
 		last := make(map[int32]int64)
 		for line := range strings.Lines(string(text)) {
-			var partition int32
-			var offset int64
-			var n int
-			if _, err := fmt.Sscanf(line, "%d %d %d\n", &partition, &offset, &n); err != nil || n < 0 || n >= total {
+			partition, offset, n, ok := handledLine(line)
+			if ok = ok && n < total && strings.HasSuffix(line, "\n"); !ok {
 				if m.killed == nil || strings.HasSuffix(line, "\n") {
 					fault("member %d printed %q", i, line)
 				}
 				continue // killed in the middle of a line
 			}
 			if before, ok := last[partition]; ok && offset <= before {
-				fault("member %d: partition %d: %d came after %d; it said %q", i, partition, offset, before, m.said)
+				fault("member %d: partition %d: %d came after %d; it said %q", i, partition, offset, before, m.cmd.Stderr)
 			}
 			last[partition] = offset
 			times[n]++
