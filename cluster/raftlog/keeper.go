@@ -77,10 +77,12 @@ func (l *Log) keep() {
 
 // compact copies the entries of mostly dead segments to the end of the log, until
 // it has no excess without the files that then can go. They go with the next
-// checkpoint.
+// checkpoint. It does not touch what it makes itself: where the checkpoints take
+// half of each segment, that would never end.
 func (l *Log) compact() error {
+	newest := l.index.newest()
 	for {
-		s := l.index.victim(l.excess())
+		s := l.index.victim(l.excess(), newest)
 		if s == nil {
 			return nil
 		}
@@ -103,9 +105,19 @@ func (l *Log) compact() error {
 	}
 }
 
-// victim is the segment with the least live bytes, if these are at most half of
-// it and the dead segments do not yet have excess bytes.
-func (x *index) victim(excess int64) *segment {
+// newest is the number of the segment that was sealed last, 0 for none.
+func (x *index) newest() (number uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, s := range x.sealed {
+		number = max(number, s.number)
+	}
+	return number
+}
+
+// victim is the segment up to number newest with the least live bytes, if these
+// are at most half of it and the dead segments do not yet have excess bytes.
+func (x *index) victim(excess int64, newest uint64) *segment {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var best *segment
@@ -113,7 +125,7 @@ func (x *index) victim(excess int64) *segment {
 		switch {
 		case s.runs == 0:
 			excess -= s.size
-		case s.live <= s.size/2 && (best == nil || s.live < best.live):
+		case s.number <= newest && s.live <= s.size/2 && (best == nil || s.live < best.live):
 			best = s
 		}
 	}
@@ -126,7 +138,7 @@ func (x *index) victim(excess int64) *segment {
 // copyOf copies some of the entries of s that are still wanted, nil if there are
 // none.
 func (l *Log) copyOf(s *segment) (*batch, error) {
-	wanted := l.index.wanted(s)
+	wanted := l.index.wanted(s, min(readBytes, l.opts.SegmentBytes/8))
 	if wanted == nil {
 		return nil, nil
 	}
@@ -159,14 +171,14 @@ type wanted struct {
 	at    loc
 }
 
-// wanted returns some of the entries in s, in the order of each replica's log,
-// and holds the use of s for reading if there are any. A single one without a
+// wanted returns some of the entries in s, about limit bytes, in the order of each
+// replica's log, and holds the use of s for reading if there are any. A single one without a
 // size says that it is not known where they are.
-func (x *index) wanted(s *segment) []wanted {
+func (x *index) wanted(s *segment, limit int64) []wanted {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var out []wanted
-	bytes := 0
+	bytes := int64(0)
 	for id, r := range x.replicas {
 		for _, t := range r.runs {
 			if t.seg != s {
@@ -180,7 +192,7 @@ func (x *index) wanted(s *segment) []wanted {
 			}
 			for i, at := range t.locs {
 				out = append(out, wanted{id, t.first + uint64(i), at})
-				if bytes += int(at.size); bytes >= readBytes {
+				if bytes += int64(at.size); bytes >= limit {
 					return out
 				}
 			}
