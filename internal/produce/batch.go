@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/raftmq/mq/internal/record"
 )
 
@@ -86,8 +88,10 @@ type batch struct {
 	flying   bool     // the newest attempt waits for its answer
 	oldest   bool     // nothing unresolved stood before it when that attempt began
 	answerBy time.Time
-	unknown  bool  // some attempt got no answer: there may be a copy in the log
-	lastErr  error // why the newest attempt failed
+	sentTo   uuid.UUID // topic of the newest attempt
+	unknown  bool      // some attempt got no answer: there may be a copy in the log
+	doubtful uuid.UUID // topic of that log
+	lastErr  error     // why the newest attempt failed
 
 	done   bool   // the outcome is decided
 	told   bool   // and passed on

@@ -48,6 +48,7 @@
 //  4. A batch moves to the new identity only if every attempt under the old one
 //     was refused, so that no copy of it is in the log or on its way there. One
 //     whose outcome is unknown fails as such. So a new identity can't duplicate.
+//     Of a topic that was deleted and created anew only the new log counts.
 //  5. A copy of a failed batch that is still on its way is appended before the
 //     first batch of the new epoch or refused because of it. So it can't come
 //     out of order.

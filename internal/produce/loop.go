@@ -178,7 +178,7 @@ func (e *Engine) finish() {
 		for _, b := range p.queue {
 			if b.flying {
 				p.land(b)
-				b.unknown, b.building = true, false
+				b.unknown, b.doubtful, b.building = true, b.sentTo, false
 			}
 		}
 		p.fail(mqerr.ErrClosed)

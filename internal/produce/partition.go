@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
 )
@@ -130,6 +132,7 @@ func (p *partition) begin(r *rules, b *batch, now time.Time) {
 		p.sequence = record.AddSequence(p.sequence, int32(len(b.entries)))
 	}
 	b.attempts++
+	b.sentTo = p.topic.id
 	b.flying, b.building = true, true
 	b.oldest = p.oldest() == b
 	b.answerBy = now.Add(r.attempt)
@@ -166,7 +169,7 @@ func (p *partition) failed(r *rules, b *batch, attempt int, err error, now time.
 	b.lastErr = err
 	switch verdictOf(err) {
 	case unknown:
-		b.unknown = true
+		b.unknown, b.doubtful = true, b.sentTo
 		if r.idempotent {
 			p.retry(now)
 		} else {
@@ -210,15 +213,22 @@ func (p *partition) finish(b *batch, err error) {
 	b.result = Result{Partition: p.index, Err: err}
 }
 
+// doubts says whether a copy of b may be in the partition's log. One in the log of a
+// topic of this name that was deleted does not count once there is another.
+func (p *partition) doubts(b *batch) bool {
+	return b.unknown && (b.doubtful == p.topic.id || p.topic.id == uuid.Nil)
+}
+
 // abandon ends the attempts at a leader that is not the leader any more and sends
 // the batches again. What the old one does with them shows in the answers of the new
-// one, which knows a repetition; so without an identity they are left to their answer.
+// one, which knows a repetition; so without an identity they are left to their answer,
+// and so is what is in flight to an older topic of the name, whose leader will refuse it.
 func (p *partition) abandon(r *rules, now time.Time) {
 	if !r.idempotent {
 		return
 	}
 	for _, b := range p.queue {
-		if b.flying && !b.building {
+		if b.flying && !b.building && b.sentTo == p.topic.id {
 			p.failed(r, b, b.attempts, fmt.Errorf("%w: no answer from broker %d, which does not lead any more", mqerr.ErrTimeout, p.leader), now)
 		}
 	}
@@ -303,7 +313,7 @@ func (p *partition) renew() {
 		b.gap = false
 		switch {
 		case b.done || !b.sent:
-		case b.unknown:
+		case p.doubts(b):
 			p.finish(b, p.outcome(b, b.lastErr))
 			b.gap = false
 		default:
@@ -372,7 +382,7 @@ func (p *partition) why(b *batch) error {
 // outcome is the error that ends b, made from its cause. It is of class U if a
 // copy of b may be in the log or on its way there.
 func (p *partition) outcome(b *batch, cause error) error {
-	if b.unknown && !mqerr.OutcomeUnknown(cause) {
+	if p.doubts(b) && !mqerr.OutcomeUnknown(cause) {
 		cause = fmt.Errorf("%w: %w", mqerr.ErrTimeout, cause)
 	}
 	if p.index < 0 {

@@ -221,7 +221,7 @@ func (s *sender) built(flights []flight) ([]flight, *api.ProduceRequest) {
 		e.advanceLocked(f.p, now)     // so that the loop sees to it that an answer comes
 		good = append(good, f)
 		req.Partitions = append(req.Partitions, api.ProducePartition{
-			TopicPartition: api.TopicPartition{Topic: f.p.topic.name, TopicID: f.p.topic.id, Partition: f.p.index},
+			TopicPartition: api.TopicPartition{Topic: f.p.topic.name, TopicID: f.b.sentTo, Partition: f.p.index},
 			Batch:          f.b.bytes,
 		})
 	}

@@ -99,27 +99,48 @@ func TestASilentLeaderIsAskedAboutNowAndThen(t *testing.T) {
 	})
 }
 
-// The leader of a topic that was created anew is no successor: what is in flight to
-// the old topic's is refused there, which leaves no doubt.
+// The leader of a topic that was created anew is no successor, whatever becomes of
+// what was in flight to the old topic: a copy in its log is in no log any more.
 func TestATopicThatIsCreatedAnewLeavesNoOutcomeInDoubt(t *testing.T) {
-	run(t, patient, func(h *harness) {
-		h.send("first").offset()
-		h.fates(fate{refuse: mqerr.ErrUnknownTopicID, delay: 10 * time.Second})
-		a := h.send("a")
-		synctest.Wait()
-		h.c.set(func() {
-			old := h.c.topics["t"]
-			anew := &topicLog{id: uuid.New(), configs: old.configs}
-			for i, p := range old.partitions {
-				anew.partitions = append(anew.partitions, &partitionLog{
-					topic: p.topic, index: int32(i), leader: p.leader, epoch: p.epoch + 1, producers: map[int64]*producerState{},
-				})
-			}
-			h.c.topics["t"] = anew
+	for name, c := range map[string]struct {
+		old    fate
+		leader int32 // at first, of the new topic
+	}{
+		"refused":          {fate{refuse: mqerr.ErrUnknownTopicID, delay: 10 * time.Second}, 1},
+		"refused, no lead": {fate{refuse: mqerr.ErrUnknownTopicID, delay: 10 * time.Second}, -1},
+		"time-out":         {fate{lose: true, delay: 10 * time.Second}, 1},
+		"time-out at once": {fate{lose: true}, 1},
+		"stored":           {fate{reply: mqerr.ErrTimeout, delay: 10 * time.Second}, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, patient, func(h *harness) {
+				h.send("first").offset()
+				h.fates(c.old)
+				a := h.send("a")
+				synctest.Wait()
+				anew := h.createsAnew(c.leader)
+				time.Sleep(time.Second)
+				h.c.set(func() { anew.partitions[0].leader, anew.partitions[0].epoch = 1, anew.partitions[0].epoch+1 })
+				if got := a.offset(); got != 0 {
+					h.Errorf("it is at offset %d", got)
+				}
+				h.holds(0, "a")
+			})
 		})
-		if got := a.offset(); got != 0 {
-			h.Errorf("it is at offset %d", got)
+	}
+}
+
+// createsAnew puts another topic, with this leader, in the place of t.
+func (h *harness) createsAnew(leader int32) (anew *topicLog) {
+	h.c.set(func() {
+		old := h.c.topics["t"]
+		anew = &topicLog{id: uuid.New(), configs: old.configs}
+		for i, p := range old.partitions {
+			anew.partitions = append(anew.partitions, &partitionLog{
+				topic: p.topic, index: int32(i), leader: leader, epoch: p.epoch + 1, producers: map[int64]*producerState{},
+			})
 		}
-		h.holds(0, "a")
+		h.c.topics["t"] = anew
 	})
+	return anew
 }

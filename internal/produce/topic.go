@@ -50,7 +50,6 @@ func (t *topicState) ready() int {
 
 // learn takes over metadata.
 func (t *topicState) learn(r *rules, info api.TopicInfo, batchBytes int, now time.Time) {
-	anew := info.ID != t.id
 	t.id, t.count, t.limit = info.ID, len(info.Partitions), batchBytes
 	if v, ok := info.Configs[topic.MaxMessageBytes]; ok {
 		if c, err := topic.Parse(map[string]string{topic.MaxMessageBytes: v}); err == nil {
@@ -61,7 +60,7 @@ func (t *topicState) learn(r *rules, info api.TopicInfo, batchBytes int, now tim
 		if i == len(t.partitions) {
 			t.partitions = append(t.partitions, newPartition(t, int32(i)))
 		}
-		t.partitions[i].follow(r, info, anew, now)
+		t.partitions[i].follow(r, info, now)
 	}
 	for _, p := range t.partitions[t.count:] {
 		p.leader = -1
@@ -69,11 +68,10 @@ func (t *topicState) learn(r *rules, info api.TopicInfo, batchBytes int, now tim
 }
 
 // follow takes over where the partition is led. A new leadership deserves a
-// try at once. That of a topic that was created anew says nothing about what is in
-// flight to the old one, whose leader will refuse it.
-func (p *partition) follow(r *rules, info api.PartitionInfo, anew bool, now time.Time) {
+// try at once.
+func (p *partition) follow(r *rules, info api.PartitionInfo, now time.Time) {
 	if info.Leader != p.leader || info.LeaderEpoch != p.leaderEpoch {
-		if info.Leader >= 0 && info.LeaderEpoch > p.leaderEpoch && !anew {
+		if info.Leader >= 0 && info.LeaderEpoch > p.leaderEpoch {
 			p.abandon(r, now)
 		}
 		p.leader, p.leaderEpoch = info.Leader, info.LeaderEpoch
