@@ -54,8 +54,8 @@ kill-cluster: ## a million lines through three brokers that are killed in turn, 
 	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'KilledBrokersOfAClusterLoseNothing|RollingRestart' ./cmd/mq
 
 .PHONY: kill-groups
-kill-groups: ## five minutes of kills of members of a group and of brokers
-	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'MembersThatComeAndGo|KilledMembersOfAGroup' ./cmd/mq
+kill-groups: ## minutes of kills of members of a group, also of ones that handle many records at a time, and of brokers
+	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'MembersThatComeAndGo|KilledMembersOfAGroup|KilledMembersKeep' ./cmd/mq
 
 .PHONY: bounds
 bounds: ## 20 GB with 1 GB of retention, twice: long, and writes as much

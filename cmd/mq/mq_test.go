@@ -28,20 +28,30 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mq": func() {
-		// Whoever started it may be gone, or wait for ever: it tells what it hangs
-		// in, and dies.
-		limit := processTime
-		if os.Getenv("MQ_TEST_LONG") != "" {
-			limit *= 10
-		}
-		time.AfterFunc(limit, func() {
-			debug.SetTraceback("all")
-			panic("runs for too long")
-		})
-		completeTime = time.Minute // the machine may be busy
-		main()
-	}})
+	testscript.Main(m, map[string]func(){
+		"mq": func() {
+			dieInTime()
+			completeTime = time.Minute // the machine may be busy
+			main()
+		},
+		"member": func() {
+			dieInTime()
+			memberMain()
+		},
+	})
+}
+
+// dieInTime bounds a process of a test: whoever started it may be gone, or wait for
+// ever. It tells what it hangs in, and dies.
+func dieInTime() {
+	limit := processTime
+	if os.Getenv("MQ_TEST_LONG") != "" {
+		limit *= 10
+	}
+	time.AfterFunc(limit, func() {
+		debug.SetTraceback("all")
+		panic("runs for too long")
+	})
 }
 
 // TestScripts runs the command line as a shell would: real processes, real
