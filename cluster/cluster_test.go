@@ -184,3 +184,38 @@ func (c *several) fails(n *Node, why error) {
 		c.tb.Error(err)
 	}
 }
+
+// What one broker answered is true when the next one is asked, though raft tells
+// that one later.
+func TestEachBrokerKnowsWhatAnotherJustDid(t *testing.T) {
+	t.Parallel()
+	c, ctx := newSeveral(t, 3), timeout(t)
+	var a, b *Node
+	waitFor(t, "a leader of the metadata", func() bool {
+		for id, n := range c.nodes {
+			if _, err := n.metaRep.Load().epochServed(); err == nil {
+				a, b = n, c.nodes[id%3+1]
+				return true
+			}
+		}
+		return false
+	})
+	c.faults.Set(a.DirectoryID(), b.DirectoryID(), network.Rule{Delay: 200 * time.Millisecond})
+	for range 2 {
+		if _, err := a.CreateTopic(ctx, &api.CreateTopicRequest{Name: "t", Partitions: 1}); err != nil {
+			t.Fatalf("create: %v", err)
+		}
+		if _, err := b.AddPartitions(ctx, &api.AddPartitionsRequest{Name: "t", Total: 2}); err != nil {
+			t.Fatalf("add: %v", err)
+		}
+		if _, err := a.DeleteTopic(ctx, &api.DeleteTopicRequest{Name: "t"}); err != nil {
+			t.Fatalf("delete: %v", err)
+		}
+		if _, err := b.CreateTopic(ctx, &api.CreateTopicRequest{Name: "t", Partitions: 1}); err != nil {
+			t.Fatalf("create: %v", err)
+		}
+		if _, err := a.DeleteTopic(ctx, &api.DeleteTopicRequest{Name: "t"}); err != nil {
+			t.Fatalf("delete: %v", err)
+		}
+	}
+}

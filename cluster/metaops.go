@@ -215,7 +215,10 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 	if err := n.loaded(); err != nil {
 		return nil, err
 	}
-	s := n.meta.state.Load()
+	s, err := n.metaWhere(ctx, req.Name, false)
+	if err != nil {
+		return nil, err
+	}
 	if s.topics[req.Name] != nil {
 		return nil, fmt.Errorf("%w: %s", mqerr.ErrTopicExists, req.Name)
 	}
@@ -245,6 +248,18 @@ func (n *Node) CreateTopic(ctx context.Context, req *api.CreateTopicRequest) (*a
 		return nil, err
 	}
 	return &api.CreateTopicResponse{Topic: n.topicInfo(rec)}, nil
+}
+
+// metaWhere is the metadata in which a topic is there, or is not. Where that is not
+// what this broker knows, it looks whether another one heard of it sooner.
+func (n *Node) metaWhere(ctx context.Context, topic string, there bool) (*metaState, error) {
+	if s := n.meta.state.Load(); (s.topics[topic] != nil) == there {
+		return s, nil
+	}
+	if err := n.refreshMeta(ctx); err != nil {
+		return nil, err
+	}
+	return n.meta.state.Load(), nil
 }
 
 // waitTopic waits until the topic's partitions on this broker serve.
@@ -283,7 +298,10 @@ func (n *Node) DeleteTopic(ctx context.Context, req *api.DeleteTopicRequest) (*a
 
 // AlterTopic implements api.Broker.
 func (n *Node) AlterTopic(ctx context.Context, req *api.AlterTopicRequest) (*api.AlterTopicResponse, error) {
-	s := n.meta.state.Load()
+	s, err := n.metaWhere(ctx, req.Name, true)
+	if err != nil {
+		return nil, err
+	}
 	old := s.topics[req.Name]
 	if old == nil {
 		return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, req.Name)
@@ -309,7 +327,10 @@ func (n *Node) AlterTopic(ctx context.Context, req *api.AlterTopicRequest) (*api
 
 // AddPartitions implements api.Broker.
 func (n *Node) AddPartitions(ctx context.Context, req *api.AddPartitionsRequest) (*api.AddPartitionsResponse, error) {
-	s := n.meta.state.Load()
+	s, err := n.metaWhere(ctx, req.Name, true)
+	if err != nil {
+		return nil, err
+	}
 	old := s.topics[req.Name]
 	if old == nil {
 		return nil, fmt.Errorf("%w: topic %q", mqerr.ErrUnknownTopicOrPartition, req.Name)
