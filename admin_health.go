@@ -18,6 +18,9 @@ type ClusterHealth struct {
 	ID         string         `json:"id"`
 	Controller int32          `json:"controller"` // id of the broker that leads the metadata; -1 when unknown
 	Brokers    []BrokerHealth `json:"brokers"`    // by id
+	// FeatureLevel is that of what brokers write, for which all of them must know
+	// it. It rises by itself when the last broker was upgraded. 0 when unknown.
+	FeatureLevel int `json:"feature_level"`
 
 	// Partitions as topic/N, and what the cluster keeps in the same way: metadata,
 	// and what groups stored, as groups/N. There may be more than are named.
@@ -39,6 +42,7 @@ type BrokerHealth struct {
 	Waiting       string `json:"waiting,omitempty"` // what it waits for, empty when it is ready
 	Fenced        string `json:"fenced,omitempty"`  // why it refuses to append, empty when it does not
 	Leaving       bool   `json:"leaving,omitempty"` // it was told to leave the cluster
+	FeatureLevel  int    `json:"feature_level"`     // the newest that it knows; 0 when unknown
 }
 
 // Problems tells, each in a line, what keeps the cluster from being healthy: all
@@ -85,14 +89,14 @@ func (a *Admin) ClusterHealth(ctx context.Context) (ClusterHealth, error) {
 		return ClusterHealth{}, fmt.Errorf("cluster health: %w", err)
 	}
 	health := ClusterHealth{
-		ID: answer.ClusterID, Controller: answer.Controller, Brokers: make([]BrokerHealth, len(answer.Brokers)),
+		ID: answer.ClusterID, Controller: answer.Controller, FeatureLevel: int(answer.FeatureLevel), Brokers: make([]BrokerHealth, len(answer.Brokers)),
 		Leaderless: append([]string{}, answer.Leaderless...), UnderReplicated: append([]string{}, answer.UnderReplicated...),
 	}
 	for i, b := range answer.Brokers {
 		health.Brokers[i] = BrokerHealth{
 			BrokerInfo: BrokerInfo(b.BrokerInfo), PeerAddr: b.PeerAddr, DirectoryID: b.DirectoryID, Reachable: b.Err == nil,
 			MetadataVoter: b.MetadataVoter, Replicas: int(b.Replicas), Leaders: int(b.Leaders), Behind: int(b.Behind),
-			Waiting: b.Waiting, Fenced: b.Fenced, Leaving: b.Leaving,
+			Waiting: b.Waiting, Fenced: b.Fenced, Leaving: b.Leaving, FeatureLevel: int(b.FeatureLevel),
 		}
 	}
 	slices.SortFunc(health.Brokers, func(a, b BrokerHealth) int { return cmp.Compare(a.ID, b.ID) })

@@ -159,10 +159,10 @@ var contract = []any{
 	mq.PartitionOffset{Partition: 1, Offset: 1, Timestamp: time.Now(), LeaderEpoch: 1},
 	mq.ClusterInfo{ID: "i", Controller: 1, Brokers: []mq.BrokerInfo{{}}},
 	mq.BrokerInfo{ID: 1, Addr: "a", Rack: "r"},
-	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}},
+	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}, FeatureLevel: 1},
 	mq.BrokerHealth{
 		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
-		Behind: 1, Waiting: "w", Fenced: "f", Leaving: true,
+		Behind: 1, Waiting: "w", Fenced: "f", Leaving: true, FeatureLevel: 1,
 	},
 	mq.GroupInfo{GroupID: "g", State: mq.GroupStable, Members: 1},
 	mq.GroupDescription{

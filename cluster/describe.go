@@ -87,7 +87,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: %w", mqerr.ErrTimeout, context.Cause(ctx))
 	}
-	resp := &api.DescribeClusterResponse{ClusterID: s.clusterID, Controller: n.leaderOf(meta)}
+	resp := &api.DescribeClusterResponse{ClusterID: s.clusterID, Controller: n.leaderOf(meta), FeatureLevel: int32(s.feature)}
 	resp.Leaderless, resp.UnderReplicated = s.lacking(targets)
 	load := s.load()
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
@@ -95,7 +95,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 		resp.Brokers = append(resp.Brokers, api.BrokerState{
 			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr, Rack: b.Rack}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
 			MetadataVoter: s.meta.votes(id), Replicas: int32(load[id]), Leaders: int32(len(h.Leads)), Behind: behind[id],
-			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, Err: err,
+			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, FeatureLevel: int32(max(b.Feature, oldestFeature)), Err: err,
 		})
 	}
 	return resp, nil

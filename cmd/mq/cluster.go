@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +34,7 @@ func newClusterInfo(p *program) *cobra.Command {
 					w.row("cluster", c.ID)
 					w.row("controller", known(c.Controller))
 					w.row("brokers", len(c.Brokers))
+					w.row("feature level", word(c.FeatureLevel == 0, "-", strconv.Itoa(c.FeatureLevel)))
 					w.row("health", word(len(c.Problems()) == 0, "healthy", "not healthy, see mq cluster health"))
 					w.row()
 					w.head("BROKER", "ADDRESS", "STATE", "REPLICAS", "LEADERS", "BEHIND")

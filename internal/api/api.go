@@ -157,6 +157,7 @@ type DescribeClusterResponse struct {
 	// Names of shards, some of them when there are many.
 	Leaderless      []string // nobody leads them
 	UnderReplicated []string // fewer replicas vote than there should be
+	FeatureLevel    int32    // of the commands that brokers write; 0 when unknown
 }
 
 // BrokerState is how a broker is. With Err set it could not be asked, and what
@@ -172,6 +173,7 @@ type BrokerState struct {
 	Waiting       string // what it waits for, empty when it is ready
 	Fenced        string // why it refuses to append, empty when it does not
 	Leaving       bool
+	FeatureLevel  int32 // the newest that it knows; 0 when unknown
 	Err           error
 }
 

@@ -71,8 +71,10 @@ type DescribeClusterResponse struct {
 	Leaderless []string `protobuf:"bytes,4,rep,name=leaderless,proto3" json:"leaderless,omitempty"`
 	// Shards with fewer replicas that vote than there should be, some of them.
 	UnderReplicated []string `protobuf:"bytes,5,rep,name=under_replicated,json=underReplicated,proto3" json:"under_replicated,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Feature level of the commands that brokers write; 0 when unknown.
+	FeatureLevel  int32 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DescribeClusterResponse) Reset() {
@@ -140,6 +142,13 @@ func (x *DescribeClusterResponse) GetUnderReplicated() []string {
 	return nil
 }
 
+func (x *DescribeClusterResponse) GetFeatureLevel() int32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
 // BrokerState is how a broker is. With error it could not be asked, and what
 // only it knows is absent.
 type BrokerState struct {
@@ -162,7 +171,9 @@ type BrokerState struct {
 	Fenced string `protobuf:"bytes,9,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	Error  *Error `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// It was told to leave the cluster.
-	Leaving       bool `protobuf:"varint,11,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	Leaving bool `protobuf:"varint,11,opt,name=leaving,proto3" json:"leaving,omitempty"`
+	// The newest feature level that it knows; 0 when unknown.
+	FeatureLevel  int32 `protobuf:"varint,12,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -272,6 +283,13 @@ func (x *BrokerState) GetLeaving() bool {
 		return x.Leaving
 	}
 	return false
+}
+
+func (x *BrokerState) GetFeatureLevel() int32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 // RemoveBrokerRequest makes a broker leave the cluster. The answer comes at once;
@@ -552,7 +570,7 @@ var File_mq_v1_cluster_proto protoreflect.FileDescriptor
 const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x13mq/v1/cluster.proto\x12\x05mq.v1\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\x1a\x11mq/v1/topic.proto\"\x18\n" +
-	"\x16DescribeClusterRequest\"\xd1\x01\n" +
+	"\x16DescribeClusterRequest\"\xf6\x01\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -563,7 +581,8 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"leaderless\x18\x04 \x03(\tR\n" +
 	"leaderless\x12)\n" +
-	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\"\xdd\x02\n" +
+	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\x12#\n" +
+	"\rfeature_level\x18\x06 \x01(\x05R\ffeatureLevel\"\x82\x03\n" +
 	"\vBrokerState\x12)\n" +
 	"\x06broker\x18\x01 \x01(\v2\x11.mq.v1.BrokerInfoR\x06broker\x12\x1b\n" +
 	"\tpeer_addr\x18\x02 \x01(\tR\bpeerAddr\x12!\n" +
@@ -576,7 +595,8 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\x06fenced\x18\t \x01(\tR\x06fenced\x12\"\n" +
 	"\x05error\x18\n" +
 	" \x01(\v2\f.mq.v1.ErrorR\x05error\x12\x18\n" +
-	"\aleaving\x18\v \x01(\bR\aleaving\"%\n" +
+	"\aleaving\x18\v \x01(\bR\aleaving\x12#\n" +
+	"\rfeature_level\x18\f \x01(\x05R\ffeatureLevel\"%\n" +
 	"\x13RemoveBrokerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n" +
 	"\x14RemoveBrokerResponse\"g\n" +

@@ -18,6 +18,7 @@ var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterRespo
 			Brokers:         encodeList(a.Brokers, encodeBrokerState),
 			Leaderless:      a.Leaderless,
 			UnderReplicated: a.UnderReplicated,
+			FeatureLevel:    a.FeatureLevel,
 		}
 	},
 	decodeAnswer: func(_ *checker, m *mqpb.DescribeClusterResponse) *api.DescribeClusterResponse {
@@ -27,6 +28,7 @@ var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterRespo
 			Brokers:         decodeList(m.GetBrokers(), decodeBrokerState),
 			Leaderless:      m.GetLeaderless(),
 			UnderReplicated: m.GetUnderReplicated(),
+			FeatureLevel:    m.GetFeatureLevel(),
 		}
 	},
 }
@@ -84,6 +86,7 @@ func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
 		Fenced:        b.Fenced,
 		Error:         EncodeError(b.Err),
 		Leaving:       b.Leaving,
+		FeatureLevel:  b.FeatureLevel,
 	}
 }
 
@@ -100,5 +103,6 @@ func decodeBrokerState(m *mqpb.BrokerState) api.BrokerState {
 		Fenced:        m.GetFenced(),
 		Err:           DecodeError(m.GetError()),
 		Leaving:       m.GetLeaving(),
+		FeatureLevel:  m.GetFeatureLevel(),
 	}
 }
