@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 T     ?= 30s
 REF   ?= main
+FROM  ?= HEAD~1
 COUNT ?= 10
 TOOL  := go tool -modfile=internal/tools/go.mod
 
@@ -52,6 +53,10 @@ kill: ## a million lines through a broker that is killed three times
 .PHONY: kill-cluster
 kill-cluster: ## a million lines through three brokers that are killed in turn, and a rolling restart
 	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'KilledBrokersOfAClusterLoseNothing|RollingRestart' ./cmd/mq
+
+.PHONY: upgrade
+upgrade: ## three brokers of the build FROM (default HEAD~1) are replaced under load by this one
+	MQ_TEST_LONG=1 MQ_TEST_UPGRADE=$(FROM) go test -count=1 -v -timeout 15m -run RollingUpgrade ./cmd/mq
 
 .PHONY: kill-groups
 kill-groups: ## minutes of kills of members of a group, also of ones that handle many records at a time, and of brokers

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -169,70 +170,106 @@ func (c *lineCheck) err() error {
 // goroutines send one record after the other: no Send fails.
 func TestRollingRestartFailsNoSend(t *testing.T) {
 	t.Parallel()
-	long := os.Getenv("MQ_TEST_LONG") != ""
 	c := startCluster(t)
 	c.run("topic", "create", "t", "-p", "6", "-r", "3")
-	client, err := mq.Dial(t.Context(), mq.ClientConfig{Brokers: c.addrs[:]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close() }()
-
-	const senders = 4
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var sent atomic.Int64
-	pauses := make(chan time.Duration, senders)
-	for range senders {
-		go func() { // ends with ctx
-			var worst time.Duration
-			defer func() { pauses <- worst }()
-			p, err := mq.NewProducer(client, mq.ProducerConfig{Topic: "t", Partitioner: mq.RoundRobin()})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			for ctx.Err() == nil {
-				began := time.Now()
-				if err := p.Send(t.Context(), &mq.Record{Value: []byte("x")}); err != nil {
-					t.Errorf("after %v: %v", time.Since(began), err)
-					break
-				}
-				worst = max(worst, time.Since(began))
-				sent.Add(1)
-			}
-			if err := p.Close(); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
+	load := c.load("t")
 	for i := range c.brokers {
-		c.moreThan(&sent, 200)
+		load.goesOn()
 		c.terminate(i)
-		c.moreThan(&sent, 200)
+		load.goesOn()
 		c.start(i)
 		c.run("cluster", "health", "--watch", "--exit-when-healthy")
 	}
-	c.moreThan(&sent, 200)
-	stop()
+	load.goesOn()
+	load.end()
+}
+
+// load are four goroutines that send one record after the other.
+type load struct {
+	c      *clusterProcess
+	client *mq.Client
+	topic  string
+	stop   context.CancelFunc
+	sent   atomic.Int64
+	pauses chan time.Duration // the longest Send of each, when it has ended
+}
+
+const senders = 4
+
+// load sends to a topic until end is called.
+func (c *clusterProcess) load(topic string) *load {
+	c.Helper()
+	client, err := mq.Dial(c.Context(), mq.ClientConfig{Brokers: c.addrs[:]})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = client.Close() })
+	ctx, stop := context.WithCancel(c.Context())
+	l := &load{c: c, client: client, topic: topic, stop: stop, pauses: make(chan time.Duration, senders)}
+	for range senders {
+		go func() { l.pauses <- l.send(ctx) }() // ends with ctx, or when it fails
+	}
+	return l
+}
+
+func (l *load) send(ctx context.Context) (worst time.Duration) {
+	p, err := mq.NewProducer(l.client, mq.ProducerConfig{Topic: l.topic, Partitioner: mq.RoundRobin()})
+	if err != nil {
+		l.c.Error(err)
+		return 0
+	}
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := p.Send(l.c.Context(), &mq.Record{Value: []byte("x")}); err != nil {
+			l.c.Errorf("after %v: %v", time.Since(began), err)
+			break
+		}
+		worst = max(worst, time.Since(began))
+		l.sent.Add(1)
+	}
+	if err := p.Close(); err != nil {
+		l.c.Error(err)
+	}
+	return worst
+}
+
+// goesOn waits until more was sent.
+func (l *load) goesOn() {
+	l.c.Helper()
+	ctx, cancel := context.WithTimeout(l.c.Context(), time.Minute)
+	defer cancel()
+	for from := l.sent.Load(); l.sent.Load() <= from+200; {
+		select {
+		case <-ctx.Done():
+			l.c.Fatal("nothing moves")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// end stops sending, tells the worst pause, and wants as many records in the topic
+// as were sent.
+func (l *load) end() {
+	l.c.Helper()
+	l.stop()
 	var worst time.Duration
 	for range senders {
-		worst = max(worst, <-pauses)
+		worst = max(worst, <-l.pauses)
 	}
-	t.Logf("%d records, worst pause %v", sent.Load(), worst)
-	if long && worst > 5*time.Second {
-		t.Errorf("a Send took %v", worst)
+	l.c.Logf("%d records, worst pause %v", l.sent.Load(), worst)
+	if os.Getenv("MQ_TEST_LONG") != "" && worst > 5*time.Second {
+		l.c.Errorf("a Send took %v", worst)
 	}
-	var end int64
-	offsets, err := mq.NewAdmin(client).ListOffsets(t.Context(), "t", mq.StartLatest)
+	var there int64
+	offsets, err := mq.NewAdmin(l.client).ListOffsets(l.c.Context(), l.topic, mq.StartLatest)
 	if err != nil {
-		t.Fatal(err)
+		l.c.Fatal(err)
 	}
 	for _, o := range offsets {
-		end += o.Offset
+		there += o.Offset
 	}
-	if end != sent.Load() {
-		t.Errorf("%d records are there, %d were sent", end, sent.Load())
+	if there != l.sent.Load() {
+		l.c.Errorf("%d records are there, %d were sent", there, l.sent.Load())
 	}
 }
 
@@ -240,6 +277,7 @@ func TestRollingRestartFailsNoSend(t *testing.T) {
 // like those of package config.
 type clusterProcess struct {
 	*testing.T
+	program string // of the brokers; "" is this one
 	configs [3]string
 	client  string // config of those that connect
 	addrs   [3]string
@@ -249,7 +287,13 @@ type clusterProcess struct {
 // startCluster returns when three brokers have found each other.
 func startCluster(t *testing.T) *clusterProcess {
 	t.Helper()
-	c := &clusterProcess{T: t}
+	return startClusterOf(t, "")
+}
+
+// startClusterOf does so with brokers of a certain build.
+func startClusterOf(t *testing.T, program string) *clusterProcess {
+	t.Helper()
+	c := &clusterProcess{T: t, program: program}
 	dir := t.TempDir()
 	var peers [3]string
 	for i := range peers {
@@ -276,7 +320,7 @@ func startCluster(t *testing.T) *clusterProcess {
 
 func (c *clusterProcess) start(i int) {
 	c.Helper()
-	c.brokers[i] = startBrokerProcess(c.T, "-c", c.configs[i])
+	c.brokers[i] = startBrokerOf(c.T, cmp.Or(c.program, "mq"), "-c", c.configs[i])
 }
 
 func (c *clusterProcess) kill(i int) { c.brokers[i].kill() }
@@ -314,20 +358,6 @@ func (c *clusterProcess) wait(cmd *exec.Cmd) {
 	c.Helper()
 	if err := cmd.Wait(); err != nil {
 		c.Fatalf("%v: %v: %s", cmd.Args, err, cmd.Stderr)
-	}
-}
-
-// moreThan waits until a counter has risen by more than n.
-func (c *clusterProcess) moreThan(counter *atomic.Int64, n int64) {
-	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
-	defer cancel()
-	for from := counter.Load(); counter.Load() <= from+n; {
-		select {
-		case <-ctx.Done():
-			c.Fatal("nothing moves")
-		case <-time.After(10 * time.Millisecond):
-		}
 	}
 }
 

@@ -132,7 +132,13 @@ func startBroker(t *testing.T, dir, listen string) *brokerProcess {
 
 func startBrokerProcess(t *testing.T, args ...string) *brokerProcess {
 	t.Helper()
-	b := &brokerProcess{cmd: exec.CommandContext(t.Context(), "mq", append([]string{"broker"}, args...)...), said: &lockedBuffer{}}
+	return startBrokerOf(t, "mq", args...)
+}
+
+// startBrokerOf does so with a certain build of the program.
+func startBrokerOf(t *testing.T, program string, args ...string) *brokerProcess {
+	t.Helper()
+	b := &brokerProcess{cmd: exec.CommandContext(t.Context(), program, append([]string{"broker"}, args...)...), said: &lockedBuffer{}}
 	stderr, err := b.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
