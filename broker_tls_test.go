@@ -136,7 +136,7 @@ func TestClientsWithoutACertificateAreRefused(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	dial := func(conf *tls.Config) error {
-		c, err := mq.Dial(soon(t), mq.ClientConfig{Brokers: []string{b.Addr()}, TLS: conf, Timeout: time.Second, MaxRetries: mq.NoRetries})
+		c, err := mq.Dial(soon(t), mq.ClientConfig{Brokers: []string{b.Addr()}, TLS: conf, MaxRetries: mq.NoRetries})
 		if err == nil {
 			_ = c.Close()
 		}
