@@ -3,6 +3,7 @@ package mq_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,7 @@ func TestFullMemoryRefusesUntilSpaceIsFreed(t *testing.T) {
 			r := &mq.Record{Value: noise(100 << 10)}
 			if err := p.Send(soon(t), r); err == nil {
 				stored += len(r.Value)
-			} else if !mq.Retriable(err) {
+			} else if !mq.Retriable(err) && !mq.OutcomeUnknown(err) { // the latter of a slow machine
 				t.Fatal(err)
 			}
 		}
@@ -38,7 +39,9 @@ func TestFullMemoryRefusesUntilSpaceIsFreed(t *testing.T) {
 			t.Errorf("%d bytes fit into a MaxMemory of %d", stored, maxMemory)
 		}
 		wantError(t, s.broker.Stats().Fenced, mq.ErrBusy)
-		wantError(t, p.Send(soon(t), &mq.Record{}), mq.ErrBusy)
+		eventually(t, "a record is refused for lack of memory", func() bool {
+			return errors.Is(p.Send(soon(t), &mq.Record{}), mq.ErrBusy) // else it came too late to be refused
+		})
 		take(t, s.consumer(t, mq.ConsumerConfig{Topics: []string{name}}), stored/(100<<10)) // it serves
 
 		if _, err := s.admin().TrimTopic(soon(t), name, mq.StartLatest); err != nil {

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq"
 )
@@ -97,7 +96,7 @@ func TestClosedBrokerRefuses(t *testing.T) {
 	eachDoor(t, anyDoor, func(t *testing.T, d door) {
 		s := d.open(t, mq.BrokerConfig{})
 		name := s.topic(t, 1)
-		p := s.producer(t, mq.ProducerConfig{Topic: name, DeliveryTimeout: time.Second, Timeout: time.Second})
+		p := s.producer(t, mq.ProducerConfig{Topic: name})
 		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name})
 		send(t, p, "0", "1")
 		take(t, c, 1)
