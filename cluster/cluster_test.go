@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -94,10 +93,8 @@ func (c *several) leader(topic string, partition int32) *Node {
 // put produces to whoever leads, again and again until it is acknowledged.
 func (c *several) put(topic string, partition int32, value string) {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(c.tb.Context(), 30*time.Second)
-	defer cancel()
 	for {
-		_, err := produce(ctx, c.leader(topic, partition), topic, partition, makeBatch(c.tb, value))
+		_, err := produce(timeout(c.tb), c.leader(topic, partition), topic, partition, makeBatch(c.tb, value))
 		if err == nil {
 			return
 		}

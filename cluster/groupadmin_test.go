@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,14 +96,14 @@ func TestAGroupIsDeletedWhileMembersComeAndGo(t *testing.T) {
 	n := openNode(t, Config{})
 	newTopic(t, n, "t", 1, nil)
 	newMember(t, n, "g", "first", "t").beat().leave()
-	done := make(chan struct{})
+	done, ctx := make(chan struct{}), timeout(t)
+	var deleted atomic.Int64
 	go func() {
 		defer close(done)
-		for i := range 100 {
+		for i := 0; (i < 100 || deleted.Load() == 0) && ctx.Err() == nil; i++ {
 			newMember(t, n, "g", fmt.Sprint(i), "t").beat().leave()
 		}
 	}()
-	deleted := 0
 	for ended := false; !ended; {
 		select {
 		case <-done:
@@ -112,12 +113,12 @@ func TestAGroupIsDeletedWhileMembersComeAndGo(t *testing.T) {
 		_, err := n.DeleteGroup(timeout(t), &api.DeleteGroupRequest{Group: "g"})
 		switch {
 		case err == nil:
-			deleted++
+			deleted.Add(1)
 		case !errors.Is(err, mqerr.ErrUnknownGroup) && !errors.Is(err, mqerr.ErrNonEmptyGroup):
 			t.Fatal(err)
 		}
 	}
-	if deleted == 0 {
+	if deleted.Load() == 0 {
 		t.Error("it never was empty")
 	}
 	if got := listed(t, n); got != "" {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/record"
@@ -86,9 +85,7 @@ func produce(ctx context.Context, n api.Broker, topic string, partition int32, b
 
 func mustProduce(tb testing.TB, n api.Broker, topic string, partition int32, values ...string) int64 {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), 20*time.Second)
-	defer cancel()
-	res, err := produce(ctx, n, topic, partition, makeBatch(tb, values...))
+	res, err := produce(timeout(tb), n, topic, partition, makeBatch(tb, values...))
 	if err != nil {
 		tb.Fatalf("produce to %s/%d: %v", topic, partition, err)
 	}

@@ -111,7 +111,8 @@ func (c *raised) becomesThree() {
 	c.open(c.away)
 	waitFor(c.tb, "three voters", func() bool {
 		for _, n := range c.nodes {
-			if n.meta.state.Load().topics["t"].Partitions[0].voters() != 3 {
+			topic := n.meta.state.Load().topics["t"] // which who has just started may not know
+			if topic == nil || topic.Partitions[0].voters() != 3 {
 				return false
 			}
 		}

@@ -58,7 +58,7 @@ func (s sickRaft) Create(name string) (lvfs.File, error) {
 
 func sickConfig(store vfs.FS, raft lvfs.FS) Config {
 	return Config{
-		Dir: "/data", SnapshotBytes: 2 << 10, ProposeTimeout: time.Second,
+		Dir: "/data", SnapshotBytes: 2 << 10, ProposeTimeout: 5 * time.Second,
 		Test: TestSeams{
 			StoreFS: store, RaftFS: raft, StoreGrace: time.Second,
 			DiskFree: func() (uint64, uint64, bool) { return 0, 0, false },
