@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/raftmq/mq/internal/mqerr"
@@ -231,6 +232,8 @@ func TestDamagedBatchLeavesOthersReadable(t *testing.T) {
 	for range 2 {
 		if _, next, err := l.Read(nil, 0, 1<<20); !errors.Is(err, mqerr.ErrCorruptLog) || next != 0 {
 			t.Errorf("read of the damaged batch: next %d, %v", next, err)
+		} else if pebble.IsCorruptionError(err) {
+			t.Errorf("the engine found it, and would panic where it rewrites blob files: %v", err)
 		}
 		if got, next, err := l.Read(nil, 1, 1<<20); err != nil || next != 3 || len(got) != 80<<10 {
 			t.Errorf("read behind it: %d bytes up to %d, %v", len(got), next, err)

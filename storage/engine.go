@@ -21,6 +21,7 @@ type engineStats struct {
 	flushes, flushErrors, compactions atomic.Int64
 	fsyncs, fsyncNanos                atomic.Int64
 	flushFailed                       atomic.Pointer[error] // newest failure of a flush, nil after a success
+	damaged                           atomic.Bool           // a blob file is
 }
 
 func openEngine(dir string, exists bool, o Options, stats *engineStats) (*pebble.DB, error) {
@@ -51,7 +52,7 @@ func openEngine(dir string, exists bool, o Options, stats *engineStats) (*pebble
 		po.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 		po.Levels[i].BlockSize = 32 << 10
 	}
-	useBlobs(po, !o.DisableBlobs)
+	useBlobs(po, !o.DisableBlobs, stats)
 	if exists {
 		if err := checkBlobFiles(dir, po); err != nil {
 			return nil, err
@@ -93,7 +94,7 @@ func checkBlobFiles(dir string, po *pebble.Options) error {
 // useBlobs puts batches into blob files, which compactions do not rewrite.
 // Measured with 16 KiB batches, 3 GB in all, bytes written per byte: 1.0 with
 // blobs; without 1.3 with one log, 2.0 with 64 and 3.3 with 1,000.
-func useBlobs(po *pebble.Options, on bool) {
+func useBlobs(po *pebble.Options, on bool, stats *engineStats) {
 	policy := pebble.ValueSeparationPolicy{
 		Enabled:     on,
 		MinimumSize: 128, // above the size of anything but batches and large pairs
@@ -106,7 +107,13 @@ func useBlobs(po *pebble.Options, on bool) {
 		TargetGarbageRatio: 0.3,
 		RewriteMinimumAge:  5 * time.Second,
 	}
-	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy { return policy }
+	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		now := policy
+		if stats.damaged.Load() {
+			now.TargetGarbageRatio = 1 // the engine would try to rewrite that file over and over
+		}
+		return now
+	}
 	// Without blobs, space is freed by cutting deleted ranges out of tables,
 	// once they are flushed. With them that spoils the engine's count of
 	// garbage in blob files, and the reclaimer sees to it.

@@ -1,17 +1,13 @@
 package storage
 
 import (
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // flushRetryDelay is how long a file system that failed a flush is left alone
@@ -20,8 +16,8 @@ import (
 const flushRetryDelay = 100 * time.Millisecond
 
 // engineFS stands between the engine and the file system. It counts and times
-// fsyncs, slows down a failing flush, and finds the damage of blob files of
-// which the engine would panic.
+// fsyncs, slows down a failing flush, and finds the damage of blob files, of
+// which the engine would panic: see blobFile.
 type engineFS struct {
 	vfs.FS
 	stats *engineStats
@@ -59,50 +55,18 @@ func (fs engineFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategor
 // OpenDir implements vfs.FS.
 func (fs engineFS) OpenDir(name string) (vfs.File, error) { return fs.wrap(fs.FS.OpenDir(name)) }
 
-// Open implements vfs.FS. The engine (pebble v2.1.7, findOrCreateBlob) panics
-// when it finds a blob file absent or with a bad footer, unless the error is
-// not marked as damage, as ours is not.
+// Open implements vfs.FS.
 func (fs engineFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := fs.FS.Open(name, opts...)
-	if !strings.HasSuffix(name, blobSuffix) {
+	switch {
+	case !strings.HasSuffix(name, blobSuffix):
 		return f, err
+	case errors.Is(err, os.ErrNotExist):
+		return nil, blobDamage(name, "it is missing")
+	case err != nil:
+		return nil, err
 	}
-	if err == nil {
-		if err = checkBlobFooter(f); err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	} else if errors.Is(err, os.ErrNotExist) {
-		err = errors.New("it is missing")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: file %s: %w", mqerr.ErrCorruptLog, name, err)
-	}
-	return f, nil
-}
-
-const (
-	blobSuffix    = ".blob"
-	blobFooterLen = 38
-)
-
-// checkBlobFooter checks the end of a blob file, which begins with the
-// checksum of the rest.
-func checkBlobFooter(f vfs.File) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	var b [blobFooterLen]byte
-	if info.Size() < blobFooterLen {
-		return fmt.Errorf("it is cut to %d bytes", info.Size())
-	}
-	if _, err := f.ReadAt(b[:], info.Size()-blobFooterLen); err != nil {
-		return err
-	}
-	if binary.LittleEndian.Uint32(b[:]) != engineChecksum(b[4:]) {
-		return errors.New("its footer is damaged")
-	}
-	return nil
+	return openBlob(f, name, fs.stats)
 }
 
 // engineChecksum is the checksum of the engine's journals and footers: CRC-32C,
