@@ -30,10 +30,16 @@ type stateAnswer struct {
 	Leads   []uint64          `json:"leads"`   // shards, and serves them
 	Waiting string            `json:"waiting,omitempty"`
 	Fenced  string            `json:"fenced,omitempty"`
+	Damaged []string          `json:"damaged,omitempty"` // replicas, and why
 }
 
 func (n *Node) serveState(context.Context, *stateRequest) (*stateAnswer, error) {
 	a := &stateAnswer{Applied: make(map[uint64]uint64), Waiting: text(n.missing()), Fenced: text(n.fenced())}
+	for _, d := range n.damages.list() {
+		if len(a.Damaged) < maxNames {
+			a.Damaged = append(a.Damaged, fmt.Sprintf("%s: %v", d.name, d.err))
+		}
+	}
 	n.eachReplica(func(r *replica) {
 		a.Applied[r.id.Shard] = r.index.Load()
 		if _, err := r.epochServed(); err == nil {
@@ -95,7 +101,7 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 		resp.Brokers = append(resp.Brokers, api.BrokerState{
 			BrokerInfo: api.BrokerInfo{ID: id, Addr: b.Addr, Rack: b.Rack}, PeerAddr: b.PeerAddr, DirectoryID: b.DirID,
 			MetadataVoter: s.meta.votes(id), Replicas: int32(load[id]), Leaders: int32(len(h.Leads)), Behind: behind[id],
-			Waiting: h.Waiting, Fenced: h.Fenced, Leaving: b.Leaving, FeatureLevel: int32(max(b.Feature, oldestFeature)), Err: err,
+			Waiting: h.Waiting, Fenced: h.Fenced, Damaged: h.Damaged, Leaving: b.Leaving, FeatureLevel: int32(max(b.Feature, oldestFeature)), Err: err,
 		})
 	}
 	return resp, nil

@@ -149,7 +149,7 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res 
 	case errors.Is(err, mqerr.ErrClosed):
 		res.Err = fmt.Errorf("%s: %w", f.rep.name, mqerr.ErrLeaderNotAvailable)
 	case err != nil:
-		res.Err = fmt.Errorf("%s offset %d: %w", f.rep.name, p.Offset, err)
+		res.Err = fmt.Errorf("%s offset %d: %w", f.rep.name, p.Offset, f.rep.readError(err))
 	case !first && len(batches) > room:
 		full = true // it waits for its turn
 	default:

@@ -49,5 +49,5 @@ func (n *Node) ReadCopy(topic string, number int32, from int64) (batches []byte,
 		return nil, st.Start, st.End, nil
 	}
 	batches, _, err = p.log.Read(nil, max(from, st.Start), copyBytes)
-	return batches, st.Start, st.End, err
+	return batches, st.Start, st.End, r.readError(err)
 }

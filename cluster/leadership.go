@@ -104,7 +104,7 @@ func (n *Node) transfer(ctx context.Context, led []*replica, choose func(*replic
 			if to.Replica == r.id.Replica || !choose(r, to) {
 				continue
 			}
-			if a := answers[to.Broker]; !a.near(r.id.Shard, index) || a.Stopping {
+			if a := answers[to.Broker]; !a.near(r.id.Shard, index) || !a.good(r.id.Shard) || a.Stopping {
 				continue
 			}
 			if n.host.RequestLeaderTransfer(r.id.Shard, to.Replica) == nil {

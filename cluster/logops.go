@@ -20,6 +20,7 @@ func (n *Node) ListOffsets(_ context.Context, req *api.ListOffsetsRequest) (*api
 		} else {
 			res.TopicID, res.LeaderEpoch = f.topic.ID, f.epoch
 			res.Offset, res.Timestamp, res.Err = f.part.offsetFor(p.Timestamp)
+			res.Err = f.rep.readError(res.Err)
 		}
 		resp.Partitions = append(resp.Partitions, res)
 	}
@@ -98,6 +99,7 @@ func (n *Node) EpochEnds(_ context.Context, req *api.EpochEndsRequest) (*api.Epo
 		} else {
 			res.TopicID = f.topic.ID
 			res.LeaderEpoch, res.EndOffset, res.Err = f.part.log.EpochEnd(p.LeaderEpoch)
+			res.Err = f.rep.readError(res.Err)
 		}
 		resp.Partitions = append(resp.Partitions, res)
 	}

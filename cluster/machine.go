@@ -50,6 +50,7 @@ type machine struct {
 	app    application
 	opened uint64 // what app.open gave
 	parked atomic.Bool
+	why    atomic.Pointer[error] // it is parked, if not for errParked
 }
 
 var _ sm.IOnDiskStateMachine = (*machine)(nil)
@@ -137,23 +138,37 @@ func step(t tx, h header, body []byte) result {
 
 func (m *machine) park(index uint64, feature uint8) {
 	m.parked.Store(true)
-	m.r.parked()
+	m.r.parked(errParked)
 	m.r.node.log.Error("replica parked: the log has a command of a newer version of mq",
 		"replica", m.r.name, "index", index, "feature", feature, "known", m.r.node.knows())
 }
 
-// unusable parks the replica for an error of what is below it and fails the node.
+// unusable parks the replica for an error of what is below it. One that is damaged
+// is replaced if there are others to do that, anything else fails the node.
 // raft goes on as if the commands had been applied; they will be at the next
 // start, if no snapshot covers them: see Sync.
 func (m *machine) unusable(err error) {
+	n := m.r.node
+	replace := errors.Is(err, mqerr.ErrCorruptLog) && m.r.id.Shard != metaShard && !n.alone()
+	if replace {
+		m.why.Store(&err)
+	}
 	m.parked.Store(true)
-	m.r.node.fail(fmt.Errorf("%s: %w", m.r.name, err))
+	if !replace {
+		n.fail(fmt.Errorf("%s: %w", m.r.name, err))
+		return
+	}
+	m.r.parked(err)
+	n.damaged(m.r.id, m.r.name, err)
 }
 
 // whyParked tells why a parked replica does not serve.
 func (m *machine) whyParked() error {
 	if err := m.r.node.Failure(); err != nil {
 		return err
+	}
+	if err := m.why.Load(); err != nil {
+		return *err
 	}
 	return errParked
 }
@@ -196,7 +211,7 @@ func (m *machine) SaveSnapshot(prepared any, w io.Writer, stop <-chan struct{}) 
 	default:
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", sm.ErrSnapshotAborted, m.r.name, err)
+		return fmt.Errorf("%w: %s: %w", sm.ErrSnapshotAborted, m.r.name, m.r.readError(err))
 	}
 	m.r.node.stats.snapshotsSent.Add(1)
 	return nil

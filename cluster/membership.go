@@ -49,6 +49,7 @@ func (n *Node) membershipLoop() {
 		if !n.registered.Load() || n.Failure() != nil {
 			continue
 		}
+		n.replaceDamaged()
 		n.eachReplica(n.settle)
 		n.replenish()
 		n.balance()
@@ -142,7 +143,7 @@ func (n *Node) promote(ctx context.Context, r *replica, s shardRecord) error {
 		return !a.near(s.Shard, index) || !a.begun(s.Shard)
 	})
 	brokers := n.meta.state.Load().brokers
-	for _, rec := range learners[:promotable(voters, len(learners), wanted)] {
+	for _, rec := range learners[:promotable(voters, len(m.Nodes), len(learners), wanted)] {
 		if m, err = n.host.SyncGetShardMembership(ctx, s.Shard); err == nil {
 			err = n.host.SyncRequestAddReplica(ctx, s.Shard, rec.Replica, brokers[rec.Broker].DirID, m.ConfigChangeID)
 		}
@@ -156,10 +157,11 @@ func (n *Node) promote(ctx context.Context, r *replica, s shardRecord) error {
 
 // promotable is how many of the learners that are ready become voters now: as
 // many as are wanted, but not so that the group comes to rest at an even number on
-// the way.
-func promotable(voters, ready, wanted int) int {
-	count := min(ready, wanted-voters)
-	if after := voters + count; after%2 == 0 && after != wanted && count > 0 {
+// the way. Of those that vote now only some may be there to stay; one more where
+// they are even is no worse.
+func promotable(stay, now, ready, wanted int) int {
+	count := min(ready, wanted-stay)
+	if after := stay + count; after%2 == 0 && (now+count)%2 == 0 && after != wanted && count > 0 {
 		count--
 	}
 	return count
@@ -210,11 +212,12 @@ func metaVoters(brokers int) int {
 
 // mayDrop refuses to drop a voter unless most of those that remain are alive and
 // have what is committed: the group could never change again, nor append. Of the
-// metadata, a learner that can takes the place first.
+// metadata, a learner that can takes the place first. Where several leave at once
+// others come before the last of them go.
 func (n *Node) mayDrop(ctx context.Context, r *replica, s shardRecord, m *dragonboat.Membership, drop replicaRecord) error {
 	index := r.index.Load()
 	answers := n.askAll(ctx, statusRequest{Shards: []uint64{s.Shard}})
-	remain, well := 0, 0
+	remain, well, good := 0, 0, 0
 	for _, rec := range s.Replicas {
 		a := answers[rec.Broker]
 		alive := rec.Replica == r.id.Replica || a.near(s.Shard, index) && a.begun(s.Shard)
@@ -226,9 +229,18 @@ func (n *Node) mayDrop(ctx context.Context, r *replica, s shardRecord, m *dragon
 			if alive {
 				well++
 			}
+			if alive && (rec.Replica == r.id.Replica && !n.damages.has(r.id) || a.good(s.Shard)) {
+				good++
+			}
 		case s.Shard == metaShard && alive && !rec.Leaving && stayingVoters(s, m) < n.votersToBe(r, s):
 			return fmt.Errorf("%s: %w: broker %d has to vote first", r.name, mqerr.ErrBusy, rec.Broker)
 		}
+	}
+	if good == 0 {
+		return fmt.Errorf("%s: %w: without broker %d there would be no good copy", r.name, mqerr.ErrNoQuorum, drop.Broker)
+	}
+	if wanted := n.votersToBe(r, s); remain < (wanted+1)/2 {
+		return fmt.Errorf("%s: %w: without broker %d there would be %d of %d replicas: another one has to come first", r.name, mqerr.ErrBusy, drop.Broker, remain, wanted)
 	}
 	if 2*well <= remain {
 		return fmt.Errorf("%s: %w: without broker %d only %d of %d replicas would be alive and up to date", r.name, mqerr.ErrNoQuorum, drop.Broker, well, remain)

@@ -57,6 +57,7 @@ type Node struct {
 	}
 
 	coordinator coordinator // of groups
+	damages     damages
 
 	lost     lost // brokers that may be dead
 	guesses  atomic.Uint64
@@ -214,6 +215,9 @@ func (n *Node) startReplica(s shardRecord, name string, app func(*replica) appli
 
 	known := n.host.HasNodeInfo(s.Shard, mine)
 	if err := r.open(known); err != nil {
+		if p, ok := r.machine.app.(*partition); ok {
+			p.resized(0)
+		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if s.Shard == metaShard {

@@ -256,6 +256,7 @@ type statusRequest struct {
 // statusAnswer has the applied index of each shard that the broker has.
 type statusAnswer struct {
 	Applied  map[uint64]uint64 `json:"applied,omitempty"`
+	Damaged  []uint64          `json:"damaged,omitempty"` // of these it votes, but has no good copy
 	Lost     bool              `json:"lost,omitempty"`
 	Stopping bool              `json:"stopping,omitempty"` // it leads nothing if others can
 }
@@ -270,14 +271,20 @@ func (a *statusAnswer) near(shard, index uint64) bool {
 	return has && applied+closeEnough >= index
 }
 
+// good reports that a broker's copy of a shard was not found damaged.
+func (a *statusAnswer) good(shard uint64) bool { return a != nil && !slices.Contains(a.Damaged, shard) }
+
 // begun reports that a broker's copy of a shard has anything at all.
 func (a *statusAnswer) begun(shard uint64) bool { return a != nil && a.Applied[shard] > 0 }
 
 func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
 	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load() || n.shortOfDisk()}
 	for _, shard := range q.Shards {
-		if r := n.replica(shard); r != nil {
+		if r := n.replica(shard); r != nil && !r.stopped.Load() {
 			a.Applied[shard] = r.index.Load()
+			if n.damages.has(r.id) {
+				a.Damaged = append(a.Damaged, shard)
+			}
 		}
 	}
 	return a, nil

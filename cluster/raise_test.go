@@ -11,18 +11,21 @@ import (
 
 func TestAGroupDoesNotRestAtAnEvenNumberOfVoters(t *testing.T) {
 	t.Parallel()
-	for _, is := range []struct{ voters, ready, wanted, now int }{
-		{1, 1, 3, 0}, // the second alone would make it worse
-		{1, 2, 3, 2},
-		{2, 1, 3, 1}, // one died in between
-		{1, 1, 2, 1}, // it is to have two
-		{1, 3, 5, 2},
-		{3, 1, 4, 1}, // one of the three leaves next
-		{3, 0, 4, 0},
-		{3, 2, 3, 0},
+	for _, is := range []struct{ stay, leave, ready, wanted, now int }{
+		{1, 0, 1, 3, 0}, // the second alone would make it worse
+		{1, 0, 2, 3, 2},
+		{2, 0, 1, 3, 1}, // one died in between
+		{2, 1, 1, 3, 1}, // the fourth goes next
+		{1, 1, 1, 3, 1}, // the second can't go before another one comes
+		{1, 2, 1, 3, 0},
+		{1, 0, 1, 2, 1}, // it is to have two
+		{1, 0, 3, 5, 2},
+		{3, 0, 1, 4, 1}, // one of the three leaves next
+		{3, 0, 0, 4, 0},
+		{3, 0, 2, 3, 0},
 	} {
-		if now := promotable(is.voters, is.ready, is.wanted); now != is.now {
-			t.Errorf("%d voters, %d ready, %d wanted: %d become voters, not %d", is.voters, is.ready, is.wanted, now, is.now)
+		if now := promotable(is.stay, is.stay+is.leave, is.ready, is.wanted); now != is.now {
+			t.Errorf("%d voters, %d leave, %d ready, %d wanted: %d become voters, not %d", is.stay, is.leave, is.ready, is.wanted, now, is.now)
 		}
 	}
 }

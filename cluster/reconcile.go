@@ -151,19 +151,21 @@ func (n *Node) reconcileOnce() error {
 		}
 		gone = append(gone, r)
 	})
-	errs := []error{n.removeReplicas(gone)}
+	errs := []error{n.removeReplicas(gone), n.removeDamaged(want)}
 	if n.reconciled.Load() == 0 {
 		errs = append(errs, n.removeOrphans(want))
 	}
 	for shard, w := range want {
-		if n.replica(shard) != nil || w.app == nil {
+		mine, _ := w.on(n.cfg.BrokerID)
+		id := storage.ReplicaID{Shard: shard, Replica: mine}
+		if n.replica(shard) != nil || w.app == nil || n.damages.has(id) {
 			continue
 		}
 		if n.closing.Err() != nil {
 			return nil //nolint:nilerr // Close is no error
 		}
 		_, err := n.startReplica(w.shardRecord, w.name, w.app)
-		errs = append(errs, err)
+		errs = append(errs, n.unopened(id, w.name, err))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -223,6 +225,7 @@ func (n *Node) removeReplica(r *replica) error {
 		p.resized(0)
 	}
 	n.forget(r)
+	n.damages.forget(r.id)
 	return nil
 }
 

@@ -215,11 +215,9 @@ func (r *replica) applied(index uint64, size int) {
 	r.node.logGrew(size)
 }
 
-func (r *replica) parked() {
+func (r *replica) parked(why error) {
 	r.lead.Store(&leadership{})
-	r.pend.close(
-		fmt.Errorf("%s: %w: %w", r.name, mqerr.ErrTimeout, errParked),
-		fmt.Errorf("%w: %w", mqerr.ErrLeaderNotAvailable, errParked))
+	r.giveUp(why)
 	r.node.changed.broadcast()
 }
 

@@ -97,6 +97,8 @@ type Stats struct {
 	RaftSnapshots     int64 // times a raft log was cut
 	SnapshotsSent     int64 // to other brokers
 	SnapshotsReceived int64
+	Damaged           int               // replicas that can't be read
+	Replaced          int64             // and those that were given up, for the others to replace
 	ProduceRefused    int64             // batches refused before they were proposed
 	ProduceFailures   []ProduceFailures // by topic, then reason
 	InFlightBytes     int64             // proposals on their way
@@ -145,6 +147,7 @@ func (n *Node) Stats() Stats {
 		RaftSnapshots: n.stats.snapshots.Load(),
 		SnapshotsSent: n.stats.snapshotsSent.Load(), SnapshotsReceived: n.stats.snapshotsReceived.Load(),
 		ProduceRefused: n.stats.refused.Load(), ProduceFailures: n.stats.failed.list(meta),
+		Damaged: len(n.damages.list()), Replaced: n.damages.replaced.Load(),
 		InFlightBytes: n.inflight.used.Load(),
 		HeldBytes:     n.held.Load(), Fenced: n.fenced(),
 		Storage: n.store.Metrics(),

@@ -203,7 +203,7 @@ func (n *Node) retain(r *replica) {
 		return // removed meanwhile
 	}
 	if err != nil {
-		n.log.Error("retention could not read the log", "replica", r.name, "error", err)
+		n.log.Error("retention could not read the log", "replica", r.name, "error", r.readError(err))
 	} else if to > p.log.State().Start {
 		r.propose(kindTrim, trimBody(to), n.cfg.ProposeTimeout, n.upkeepDone(r, "retention"))
 	}
