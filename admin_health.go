@@ -43,6 +43,11 @@ type BrokerHealth struct {
 	Fenced        string `json:"fenced,omitempty"`  // why it refuses to append, empty when it does not
 	Leaving       bool   `json:"leaving,omitempty"` // it was told to leave the cluster
 	FeatureLevel  int    `json:"feature_level"`     // the newest that it knows; 0 when unknown
+
+	// Damaged are the replicas of it that can't be read, as in "topic/0: why". There
+	// may be more than are named. They are replaced by the other brokers, unless there
+	// is no other replica.
+	Damaged []string `json:"damaged,omitempty"`
 }
 
 // Problems tells, each in a line, what keeps the cluster from being healthy: all
@@ -59,6 +64,9 @@ func (c ClusterHealth) Problems() []string {
 		add(!b.Reachable, "broker %d is not reachable", b.ID)
 		add(b.Waiting != "", "broker %d is not ready: %s", b.ID, b.Waiting)
 		add(b.Fenced != "", "broker %d refuses to append: %s", b.ID, b.Fenced)
+		for _, d := range b.Damaged {
+			add(true, "broker %d has a damaged replica: %s", b.ID, d)
+		}
 		add(b.Behind > 0, "broker %d is behind with %d of %d replicas", b.ID, b.Behind, b.Replicas)
 	}
 	add(len(c.Leaderless) > 0, "nobody leads %s", some(c.Leaderless))
@@ -96,7 +104,7 @@ func (a *Admin) ClusterHealth(ctx context.Context) (ClusterHealth, error) {
 		health.Brokers[i] = BrokerHealth{
 			BrokerInfo: BrokerInfo(b.BrokerInfo), PeerAddr: b.PeerAddr, DirectoryID: b.DirectoryID, Reachable: b.Err == nil,
 			MetadataVoter: b.MetadataVoter, Replicas: int(b.Replicas), Leaders: int(b.Leaders), Behind: int(b.Behind),
-			Waiting: b.Waiting, Fenced: b.Fenced, Leaving: b.Leaving, FeatureLevel: int(b.FeatureLevel),
+			Waiting: b.Waiting, Fenced: b.Fenced, Damaged: b.Damaged, Leaving: b.Leaving, FeatureLevel: int(b.FeatureLevel),
 		}
 	}
 	slices.SortFunc(health.Brokers, func(a, b BrokerHealth) int { return cmp.Compare(a.ID, b.ID) })

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -311,7 +312,7 @@ func TestGroupsAndTheirOffsetsAreListed(t *testing.T) {
 		}
 		health, err := a.ClusterHealth(ctx)
 		if err != nil || health.ID != "fake" || len(health.Brokers) != 3 ||
-			health.Brokers[2] != (mq.BrokerHealth{BrokerInfo: mq.BrokerInfo{ID: 3, Addr: "broker-3"}, Reachable: true}) {
+			!reflect.DeepEqual(health.Brokers[2], mq.BrokerHealth{BrokerInfo: mq.BrokerInfo{ID: 3, Addr: "broker-3"}, Reachable: true}) {
 			t.Errorf("got %+v, %v", health, err)
 		}
 		js, err := json.Marshal(offsets)

@@ -162,7 +162,7 @@ var contract = []any{
 	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}, FeatureLevel: 1},
 	mq.BrokerHealth{
 		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
-		Behind: 1, Waiting: "w", Fenced: "f", Leaving: true, FeatureLevel: 1,
+		Behind: 1, Waiting: "w", Fenced: "f", Damaged: []string{"t/0: why"}, Leaving: true, FeatureLevel: 1,
 	},
 	mq.GroupInfo{GroupID: "g", State: mq.GroupStable, Members: 1},
 	mq.GroupDescription{
@@ -190,7 +190,7 @@ var contract = []any{
 		Groups:     []mq.GroupStats{{Group: "g", Members: 1, Rebalances: 1, Partitions: []mq.GroupPartitionStats{{}}}},
 		Partitions: []mq.PartitionStats{{}}, Connections: 1, RequestsInFlight: 1, InFlightBytes: 1, HeldBytes: 1, RaftLogBytes: 1,
 		StorageBytes: 1, StorageFsyncs: 1, StorageFsyncTime: 1, StorageL0Files: 1, DiskFreeBytes: 1, LeaderChanges: 1, RaftSnapshots: 1,
-		ProduceRefused: 1, Fenced: mq.ErrBusy,
+		DamagedReplicas: 1, ReplacedReplicas: 1, ProduceRefused: 1, Fenced: mq.ErrBusy,
 	},
 	mq.GroupPartitionStats{Topic: "t", Partition: 1, Committed: 1, Lag: 1},
 	mq.PartitionStats{

@@ -136,6 +136,8 @@ var (
 	descStorage         = desc("mq_storage_bytes", "Bytes used by the store.")
 	descL0              = desc("mq_storage_l0_files", "Store files not sorted into levels yet.")
 	descDiskFree        = desc("mq_storage_disk_free_bytes", "Free bytes on the disk of the data directory.")
+	descDamaged         = desc("mq_storage_damaged_replicas", "Replicas that the broker can't read. They are replaced by other brokers if there are other replicas.")
+	descReplaced        = desc("mq_storage_replaced_replicas_total", "Replicas that were damaged and given up, for other brokers to replace.")
 	descReadOnly        = desc("mq_storage_read_only", "1 while the broker refuses to append for lack of space.")
 )
 
@@ -234,6 +236,8 @@ func (c *brokerCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(descSnapshots, s.SnapshotsReceived, "received")
 	gauge(descRaftLog, float64(s.RaftLogBytes))
 	gauge(descStorage, float64(s.StorageBytes))
+	gauge(descDamaged, float64(s.DamagedReplicas))
+	counter(descReplaced, s.ReplacedReplicas)
 	gauge(descL0, float64(s.StorageL0Files))
 	if s.DiskFreeBytes >= 0 {
 		gauge(descDiskFree, float64(s.DiskFreeBytes))

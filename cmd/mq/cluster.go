@@ -252,6 +252,8 @@ func brokerState(b mq.BrokerHealth) string {
 		return "starting"
 	case b.Fenced != "":
 		return "fenced"
+	case len(b.Damaged) > 0:
+		return "damaged"
 	case b.Behind > 0:
 		return "behind"
 	}

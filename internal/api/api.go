@@ -167,11 +167,12 @@ type BrokerState struct {
 	PeerAddr      string // for brokers
 	DirectoryID   string
 	MetadataVoter bool
-	Replicas      int32  // that it should have
-	Leaders       int32  // of them
-	Behind        int32  // of them: did not follow what their leaders had applied
-	Waiting       string // what it waits for, empty when it is ready
-	Fenced        string // why it refuses to append, empty when it does not
+	Replicas      int32    // that it should have
+	Leaders       int32    // of them
+	Behind        int32    // of them: did not follow what their leaders had applied
+	Waiting       string   // what it waits for, empty when it is ready
+	Fenced        string   // why it refuses to append, empty when it does not
+	Damaged       []string // replicas that it can't read, and why, some of them when there are many
 	Leaving       bool
 	FeatureLevel  int32 // the newest that it knows; 0 when unknown
 	Err           error

@@ -173,7 +173,10 @@ type BrokerState struct {
 	// It was told to leave the cluster.
 	Leaving bool `protobuf:"varint,11,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	// The newest feature level that it knows; 0 when unknown.
-	FeatureLevel  int32 `protobuf:"varint,12,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	FeatureLevel int32 `protobuf:"varint,12,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Replicas that it can't read, and why, some of them when there are many. They are
+	// being replaced unless they are the last.
+	Damaged       []string `protobuf:"bytes,13,rep,name=damaged,proto3" json:"damaged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,6 +293,13 @@ func (x *BrokerState) GetFeatureLevel() int32 {
 		return x.FeatureLevel
 	}
 	return 0
+}
+
+func (x *BrokerState) GetDamaged() []string {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
 }
 
 // RemoveBrokerRequest makes a broker leave the cluster. The answer comes at once;
@@ -582,7 +592,7 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"leaderless\x18\x04 \x03(\tR\n" +
 	"leaderless\x12)\n" +
 	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\x12#\n" +
-	"\rfeature_level\x18\x06 \x01(\x05R\ffeatureLevel\"\x82\x03\n" +
+	"\rfeature_level\x18\x06 \x01(\x05R\ffeatureLevel\"\x9c\x03\n" +
 	"\vBrokerState\x12)\n" +
 	"\x06broker\x18\x01 \x01(\v2\x11.mq.v1.BrokerInfoR\x06broker\x12\x1b\n" +
 	"\tpeer_addr\x18\x02 \x01(\tR\bpeerAddr\x12!\n" +
@@ -596,7 +606,8 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\v2\f.mq.v1.ErrorR\x05error\x12\x18\n" +
 	"\aleaving\x18\v \x01(\bR\aleaving\x12#\n" +
-	"\rfeature_level\x18\f \x01(\x05R\ffeatureLevel\"%\n" +
+	"\rfeature_level\x18\f \x01(\x05R\ffeatureLevel\x12\x18\n" +
+	"\adamaged\x18\r \x03(\tR\adamaged\"%\n" +
 	"\x13RemoveBrokerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\"\x16\n" +
 	"\x14RemoveBrokerResponse\"g\n" +

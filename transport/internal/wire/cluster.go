@@ -87,6 +87,7 @@ func encodeBrokerState(b *api.BrokerState) *mqpb.BrokerState {
 		Error:         EncodeError(b.Err),
 		Leaving:       b.Leaving,
 		FeatureLevel:  b.FeatureLevel,
+		Damaged:       b.Damaged,
 	}
 }
 
@@ -104,5 +105,6 @@ func decodeBrokerState(m *mqpb.BrokerState) api.BrokerState {
 		Err:           DecodeError(m.GetError()),
 		Leaving:       m.GetLeaving(),
 		FeatureLevel:  m.GetFeatureLevel(),
+		Damaged:       m.GetDamaged(),
 	}
 }
