@@ -179,8 +179,9 @@ func (s *sum) RecoverFromSnapshot(r io.Reader, _ <-chan struct{}) error {
 // host is a NodeHost on our log, or on the stock one.
 type host struct {
 	*dragonboat.NodeHost
-	log *raftlog.Log // nil on the stock store
-	net *network
+	log  *raftlog.Log // nil on the stock store
+	net  *network
+	keep uint64
 }
 
 type hostConfig struct {
@@ -191,6 +192,7 @@ type hostConfig struct {
 	log     *raftlog.Options // nil for the stock store
 	workers uint64
 	rtt     uint64
+	keep    uint64 // entries of a shard that stay when its log is cut; 0 never cuts it
 }
 
 func startHost(t testing.TB, c hostConfig) *host {
@@ -214,7 +216,7 @@ func startHost(t testing.TB, c hostConfig) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{NodeHost: nh, net: c.net}
+	h := &host{NodeHost: nh, net: c.net, keep: c.keep}
 	if f != nil {
 		h.log = f.Log()
 	}
@@ -226,7 +228,10 @@ func (h *host) startShard(t testing.TB, shard, replica uint64, members map[uint6
 	t.Helper()
 	err := h.StartOnDiskReplica(members, false, func(uint64, uint64) sm.IOnDiskStateMachine {
 		return &sum{disk: disk}
-	}, config.Config{ShardID: shard, ReplicaID: replica, ElectionRTT: 50, HeartbeatRTT: 5, CheckQuorum: true, PreVote: true})
+	}, config.Config{
+		ShardID: shard, ReplicaID: replica, ElectionRTT: 50, HeartbeatRTT: 5, CheckQuorum: true, PreVote: true,
+		SnapshotEntries: h.keep, CompactionOverhead: h.keep, DisableAutoCompactions: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,6 +267,17 @@ func (h *host) propose(t testing.TB, shard uint64, cmd []byte) uint64 {
 		t.Fatal(err)
 	}
 	return r.Value
+}
+
+// cut removes what was applied from the log of a shard.
+func (h *host) cut(t testing.TB, shard uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	o := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 5}
+	if _, err := h.SyncRequestSnapshot(ctx, shard, o); err != nil && !errors.Is(err, dragonboat.ErrRejected) {
+		t.Fatal(err)
+	}
 }
 
 func (h *host) count(t testing.TB, shard uint64) uint64 {
@@ -301,11 +317,7 @@ func TestNodeHostRunsOnTheLog(t *testing.T) {
 			}
 		}
 		if round == 1 {
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-			if _, err := h.SyncRequestSnapshot(ctx, 7, dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 5}); err != nil {
-				t.Fatal(err)
-			}
-			cancel()
+			h.cut(t, 7)
 		}
 		h.Close()
 	}
