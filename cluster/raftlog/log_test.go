@@ -119,6 +119,40 @@ func TestLogIsTruncatedBySegments(t *testing.T) {
 	has(t, l, 1, 1980, 2000, 500)
 }
 
+// Where replicas with as much to do are cut together, many segments retire at once.
+func TestSegmentsThatRetireTogetherAreAllUsedAgain(t *testing.T) {
+	t.Parallel()
+	d := newPowerDisk()
+	l := open(t, raftlog.Options{FS: d, SegmentBytes: 16 << 10, FlushInterval: -1})
+	next := uint64(1)
+	fill := func(segments int64) {
+		for from := l.Stats().Groups; l.Stats().Groups < from+17*segments; next++ { // 15 entries, a seal, a checkpoint
+			save(t, l, update(1, next, 1, 1000))
+		}
+	}
+	fill(6)
+	if err := l.RemoveEntriesTo(1, 1, next-1); err != nil {
+		t.Fatal(err)
+	}
+	fill(1) // its checkpoint retires those before
+	created := 0
+	d.mu.Lock()
+	d.before = func(what change, _ string) error {
+		if what == changeCreate {
+			created++
+		}
+		return nil
+	}
+	d.mu.Unlock()
+	before := l.Stats().DiskBytes
+	fill(4)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if after := l.Stats().DiskBytes; created != 0 || after > before {
+		t.Errorf("4 segments more made %d new files, the log grew from %d to %d bytes", created, before, after)
+	}
+}
+
 // 100 shards of which 99 are idle, save for one entry each at a time of its own,
 // and the other one writes 40 times what the log may take. RAFTLOG_GB=20 makes it 20 GB on a disk, and 512 MiB.
 func TestIdleShardsDoNotPinTheLog(t *testing.T) {

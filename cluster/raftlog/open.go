@@ -29,7 +29,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.prep = &preparer{
-		fs: o.FS, dir: dir, limit: o.SegmentBytes, clock: o.Clock, logger: o.Logger, fail: l.fail,
+		fs: o.FS, dir: dir, limit: o.SegmentBytes, room: o.MaxBytes / 2, clock: o.Clock, logger: o.Logger, fail: l.fail,
 		want: make(chan int64), give: make(chan *segment), retired: make(chan struct{}, 1),
 	}
 	files, err := l.list()

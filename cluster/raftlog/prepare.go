@@ -43,6 +43,7 @@ type preparer struct {
 	dir    string
 	log    logID
 	limit  int64 // Options.SegmentBytes
+	room   int64 // up to so many bytes of files retired segments stay to be used again
 	clock  clock.Clock
 	logger *slog.Logger
 	fail   func(error) // the log is broken
@@ -297,15 +298,24 @@ func (p *preparer) recycle(size int64) *segment {
 	return s
 }
 
-// sweep removes retired segments, all but one of size keep.
+// sweep removes retired segments that won't be used again: those of another size
+// than keep, and all but one while the files take more than there is room for.
+// Several retire at once where replicas with as much to do are cut together.
 func (p *preparer) sweep(keep int64) {
 	p.mu.Lock()
-	gone := p.mu.dead
-	p.mu.dead = nil
-	if i := slices.IndexFunc(gone, func(s *segment) bool { return s.size == keep }); i >= 0 {
-		p.mu.dead = append(p.mu.dead, gone[i])
-		gone = slices.Delete(gone, i, i+1)
+	var gone []*segment
+	bytes := p.bytes.Load()
+	kept := p.mu.dead[:0]
+	for _, s := range p.mu.dead {
+		if s.size != keep || len(kept) > 0 && bytes > p.room {
+			gone = append(gone, s)
+			bytes -= s.size
+		} else {
+			kept = append(kept, s)
+		}
 	}
+	clear(p.mu.dead[len(kept):])
+	p.mu.dead = kept
 	p.mu.Unlock()
 	for _, s := range gone {
 		s.evict()
