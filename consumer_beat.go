@@ -36,7 +36,7 @@ func (m *member) beatLoop() {
 			failures++
 		case fetch.MayPass(err):
 			failures++
-			pause = requestBackoff.Delay(failures)
+			pause = min(requestBackoff.Delay(failures), m.session()/6) // a new coordinator gives it one session
 			m.unheard(err)
 			if down.tell() {
 				m.c.log.Warn("no coordinator answers", "group", m.c.cfg.GroupID, "for", outageTold, "err", err)
@@ -81,11 +81,11 @@ func (m *member) heartbeat(urgent bool) (resp *api.GroupHeartbeatResponse, told 
 	if member && !urgent {
 		req.MaxWait = min(m.mu.interval, m.session()/3)
 	}
-	until := time.Now().Add(req.MaxWait + min(m.c.cfg.Timeout, m.session()/3))
-	if over := m.mu.heard.Add(m.session()); member && over.Before(until) {
-		until = over
+	patience := req.MaxWait + min(m.c.cfg.Timeout, m.session()/3)
+	if left := m.session() - time.Since(m.mu.heard); member && left > 0 {
+		patience = min(patience, left)
 	}
-	ctx, cancel := context.WithDeadline(m.c.life, until)
+	ctx, cancel := context.WithTimeout(m.c.life, patience)
 	defer cancel()
 	m.mu.cancel = cancel
 	m.mu.Unlock()
@@ -114,15 +114,19 @@ func (m *member) requestLocked(epoch int32) *api.GroupHeartbeatRequest {
 	return req
 }
 
-// unheard gives up what the member has when no heartbeat was answered for so
-// long that the coordinator takes it for dead.
+// unheard hands out no more records when no heartbeat was answered for so long
+// that the coordinator, if there is one, takes the member for dead. It will tell:
+// if there was none, the member still has everything.
 func (m *member) unheard(err error) {
 	m.mu.Lock()
-	over := m.mu.epoch != api.JoinEpoch && time.Since(m.mu.heard) >= m.session()
-	m.mu.Unlock()
-	if over {
-		m.lose(fmt.Errorf("%w: no heartbeat was answered for %v: %w", ErrFencedMemberEpoch, m.session(), err))
+	defer m.mu.Unlock()
+	if m.mu.mute || m.mu.epoch == api.JoinEpoch || time.Since(m.mu.heard) < m.session() {
+		return
 	}
+	m.mu.mute = true
+	m.c.set.Mute(true)
+	m.c.log.Warn("the group does not answer: no more records are handed out until it does", "group", m.c.cfg.GroupID,
+		"session", m.session(), "err", err)
 }
 
 // fail ends the membership for good. Reading fails from now on.

@@ -56,7 +56,8 @@ type ConsumerConfig struct {
 
 	// SessionTimeout is after how long without a sign of life a member is taken
 	// for dead and its partitions go to others. Signs of life do not depend on
-	// handlers. Default 0: as the brokers are configured; the consumer itself
+	// handlers. One that nobody answers for so long hands out no more records until it
+	// is told whether it still is a member. Default 0: as the brokers are configured; the consumer itself
 	// then counts 45 seconds. Kafka: session.timeout.ms.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
 
@@ -81,8 +82,8 @@ type ConsumerConfig struct {
 	// that was handed out is finished, or had its RebalanceTimeout, and, unless
 	// AutoCommitInterval is negative, is committed; nobody else has them yet, and
 	// Commit with ctx may still store offsets. On Close it is called for all.
-	// OnLost is called when others may have them already: the group did not hear of
-	// the consumer for too long. Nothing can be committed.
+	// OnLost is called when others may have them already: the group has removed the
+	// consumer, which it did not hear of for too long. Nothing can be committed.
 	//
 	// They may call any method, Close excepted: it waits for them, though not
 	// longer than CloseTimeout. ctx ends CloseTimeout after the consumer does.

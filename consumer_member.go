@@ -47,6 +47,7 @@ type member struct {
 		asked      bool      // a heartbeat was sent
 		joined     bool      // an answer came
 		heard      time.Time // when the last heartbeat that was answered was sent
+		mute       bool      // it was so long ago that nothing is handed out
 		interval   time.Duration
 		target     []api.TopicPartition // of the last answer, and as a set
 		wanted     map[api.TopicPartition]bool
@@ -135,6 +136,10 @@ func (m *member) answered(sent time.Time, resp *api.GroupHeartbeatResponse) (new
 		slices.ContainsFunc(resp.Assignment, func(tp api.TopicPartition) bool { return !m.mu.wanted[tp] })
 	first := !m.mu.joined
 	m.mu.heard, m.mu.joined = sent, true
+	if m.mu.mute {
+		m.mu.mute = false
+		m.c.set.Mute(false)
+	}
 	m.mu.epoch, m.mu.interval, m.mu.target = resp.MemberEpoch, resp.Interval, resp.Assignment
 	m.mu.wanted = make(map[api.TopicPartition]bool, len(resp.Assignment))
 	for _, tp := range resp.Assignment {

@@ -304,31 +304,65 @@ func TestFencedMemberStopsItsHandlersAndJoinsAgain(t *testing.T) {
 	}
 }
 
-func TestMemberThatNobodyHearsTakesItselfForLost(t *testing.T) {
+// Nobody answers for longer than the session: others may have everything by now, or
+// there is no coordinator that could have given it to them. So the member hands out
+// nothing until one tells.
+func TestMemberThatNobodyHearsHandsNothingOutUntilItIsTold(t *testing.T) {
+	for name, removed := range map[string]bool{"still a member": false, "removed": true} {
+		bubbled(t, name, func(t *testing.T, c *fakeCluster) {
+			c.create("t", 1)
+			c.add("t", 0, numbered(0, 4)...)
+			consumer, h := member(t, c, mq.ConsumerConfig{SessionTimeout: 20 * time.Second, AutoCommitInterval: -1})
+			equal(t, poll(t, consumer, 1), "0")
+			c.hook(func(ctx context.Context, _ int32, method string) error {
+				if method == "GroupHeartbeat" {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			})
+			time.Sleep(14 * time.Second)
+			equal(t, poll(t, consumer, 1), "1")
+			time.Sleep(7 * time.Second)
+			pollNothing(t, consumer, time.Hour)
+			if err := consumer.Commit(t.Context()); err != nil { // who is not sure may ask
+				t.Fatal(err)
+			}
+			h.want(t, "+0")
+			if removed {
+				c.refuseMember("g", 0, mqerr.ErrUnknownMember)
+			}
+			c.hook(nil)
+			equal(t, poll(t, consumer, 1), "2")
+			if want, n := map[bool]string{false: "+0", true: "+0 !0 +0"}[removed], joins(c); h.String() != want || n > 1 != removed {
+				t.Errorf("hooks were told %q, want %q; it joined %d times", h, want, n)
+			}
+		})
+	}
+}
+
+// A coordinator gives members a whole session when it begins. However long there
+// was none, they ask often enough for that.
+func TestMemberAsksSeveralTimesInASession(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster) {
 		c.create("t", 1)
-		c.add("t", 0, "a")
-		consumer, h := member(t, c, mq.ConsumerConfig{SessionTimeout: 20 * time.Second})
-		equal(t, poll(t, consumer, 1), "a")
-		c.hook(func(ctx context.Context, _ int32, method string) error {
+		member(t, c, mq.ConsumerConfig{SessionTimeout: time.Second})
+		settle()
+		var asked []time.Time
+		c.hook(func(_ context.Context, _ int32, method string) error {
 			if method == "GroupHeartbeat" {
-				<-ctx.Done()
-				return ctx.Err()
+				asked = append(asked, time.Now())
+				return mqerr.ErrLeaderNotAvailable
 			}
 			return nil
 		})
-		time.Sleep(14 * time.Second)
-		h.want(t, "+0")
-		time.Sleep(7 * time.Second)
-		h.want(t, "+0 !0")
-		if got := assignment(consumer); len(got) > 0 {
-			t.Errorf("it still has %v", got)
-		}
-		c.hook(nil)
+		time.Sleep(time.Minute)
 		settle()
-		time.Sleep(10 * time.Second)
-		h.want(t, "+0 !0 +0")
-		equal(t, poll(t, consumer, 1), "a")
+		for i, at := range asked[1:] {
+			if gap := at.Sub(asked[i]); gap > 500*time.Millisecond {
+				t.Fatalf("%v between two heartbeats", gap)
+			}
+		}
 	})
 }
 

@@ -14,10 +14,13 @@ import (
 
 // group is the members of a group, and what they have handled of each partition.
 type group struct {
-	mu      sync.Mutex
-	offsets map[int32][]int64
-	total   int
-	lost    []mq.TopicPartition
+	session time.Duration // 0: as the brokers say
+
+	mu       sync.Mutex
+	offsets  map[int32][]int64
+	total    int
+	assigned int // partitions, so far
+	lost     []mq.TopicPartition
 }
 
 func (g *group) count() int {
@@ -30,7 +33,12 @@ func (g *group) count() int {
 func (g *group) join(t *testing.T, e mq.Endpoint) (c *mq.Consumer, leave func()) {
 	t.Helper()
 	c, err := mq.NewConsumer(e, mq.ConsumerConfig{
-		Topics: []string{"t"}, GroupID: "g", Timeout: time.Second,
+		Topics: []string{"t"}, GroupID: "g", Timeout: time.Second, SessionTimeout: g.session,
+		OnAssigned: func(_ context.Context, tps []mq.TopicPartition) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.assigned += len(tps)
+		},
 		OnLost: func(_ context.Context, tps []mq.TopicPartition) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -80,29 +88,9 @@ func TestGroupOutlivesItsCoordinatorInTheMiddleOfARebalance(t *testing.T) {
 	t.Parallel()
 	cluster := mqtest.NewCluster(t, 3, mqtest.Topics(6, "t"))
 	e := cluster.Endpoint()
-	producer, err := mq.NewProducer(e, mq.ProducerConfig{Topic: "t", Timeout: 500 * time.Millisecond, Partitioner: mq.RoundRobin()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer producer.Close()
-	ctx, stop := context.WithCancel(t.Context())
-	sent := make(chan int, 1)
-	go func() {
-		n := 0
-		for ; ctx.Err() == nil; n++ {
-			if err := producer.Send(t.Context(), &mq.Record{Value: []byte(strconv.Itoa(n))}); err != nil {
-				t.Errorf("send: %v", err)
-			}
-		}
-		sent <- n
-	}()
-
+	sent := flow(t, e)
 	g := &group{offsets: map[int32][]int64{}}
-	goesOn := func() {
-		t.Helper()
-		before := g.count()
-		waitFor(t, "records are handled", func() bool { return g.count() > before+50 })
-	}
+	goesOn := func() { t.Helper(); g.goesOn(t) }
 	first, leaveFirst := g.join(t, e)
 	defer leaveFirst()
 	goesOn()
@@ -121,10 +109,42 @@ func TestGroupOutlivesItsCoordinatorInTheMiddleOfARebalance(t *testing.T) {
 	leaveSecond()
 	waitFor(t, "the first has all", func() bool { return len(first.Assignment()) == 6 })
 	goesOn()
-	stop()
-	n := <-sent
-	waitFor(t, "everything is handled", func() bool { return g.count() >= n })
+	g.check(t, sent())
+}
 
+// flow sends records to topic t until end, which returns how many there are.
+func flow(t *testing.T, e mq.Endpoint) (end func() int) {
+	t.Helper()
+	producer, err := mq.NewProducer(e, mq.ProducerConfig{Topic: "t", Timeout: 500 * time.Millisecond, Partitioner: mq.RoundRobin()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = producer.Close() })
+	ctx, stop := context.WithCancel(t.Context())
+	sent := make(chan int, 1)
+	go func() { // ends with ctx
+		n := 0
+		for ; ctx.Err() == nil; n++ {
+			if err := producer.Send(t.Context(), &mq.Record{Value: []byte(strconv.Itoa(n))}); err != nil {
+				t.Errorf("send: %v", err)
+			}
+		}
+		sent <- n
+	}()
+	return func() int { stop(); return <-sent }
+}
+
+// goesOn waits until more records are handled.
+func (g *group) goesOn(t *testing.T) {
+	t.Helper()
+	before := g.count()
+	waitFor(t, "records are handled", func() bool { return g.count() > before+50 })
+}
+
+// check wants each of n records handled once, those of a partition in order.
+func (g *group) check(t *testing.T, n int) {
+	t.Helper()
+	waitFor(t, "everything is handled", func() bool { return g.count() >= n })
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.total != n || len(g.lost) > 0 {

@@ -47,7 +47,7 @@ func (s *Set) Take() (c Chunk, failure *Failure, ok bool) {
 		s.mu.taken = 0
 		s.feedLocked()
 	}
-	for len(s.mu.ready) > 0 {
+	for len(s.mu.ready) > 0 && !s.mu.mute {
 		p := s.mu.ready[0]
 		s.mu.ready = s.mu.ready[1:]
 		p.ready = false

@@ -26,7 +26,7 @@ type lent struct {
 
 // Deliver says that the reader is about to hand out records of a chunk, from
 // first to before next. It returns false when it must not, for the partition
-// was sought, paused or removed.
+// was sought, paused or removed, or the Set is mute.
 //
 // With ahead 0 the records are taken up in order. Otherwise each lease is one
 // record, which is finished on its own and must not be taken up without Begin;
@@ -39,7 +39,12 @@ func (s *Set) Deliver(c *Chunk, first, next int64, ahead int) (Lease, bool) {
 	if p.buffers != c.buffers {
 		return Lease{}, false
 	}
-	if ahead > 0 && len(p.out) >= ahead {
+	switch {
+	case s.mu.mute:
+		s.putBackLocked(c)
+		s.readyLocked(p)
+		return Lease{}, false
+	case ahead > 0 && len(p.out) >= ahead:
 		p.full, p.ahead = true, ahead
 		s.putBackLocked(c)
 		return Lease{}, false
@@ -79,7 +84,7 @@ type Standing uint8
 // The standings.
 const (
 	Void Standing = iota // nothing: it does not count any more
-	Held                 // wait for News: the partition is paused
+	Held                 // wait for News: the partition is paused, or the Set mute
 	Good                 // the record may be handled
 )
 
@@ -91,7 +96,7 @@ func (s *Set) Begin(l Lease) Standing {
 	switch {
 	case !ok, l.P.ctx.Err() != nil: // or it goes to others although it is not drained
 		return Void
-	case l.P.paused && l.P.drained == nil:
+	case s.mu.mute, l.P.paused && l.P.drained == nil:
 		return Held
 	}
 	l.P.out[i].begun = true

@@ -123,6 +123,35 @@ func TestPausedRecordsAreHeldUntilResume(t *testing.T) {
 	}
 }
 
+func TestMuteSetHandsNothingOutAndLosesNothing(t *testing.T) {
+	s, ls := lend(t, 1, 100)
+	s.Return(ls[0])
+	answer(t, s, start(t, s, 1, nothing), 0, batchOf(t, 0, 3, 1), batchOf(t, 3, 3, 1))
+	c := take(t, s)
+	l, _ := s.Deliver(&c, 0, 1, 100)
+	s.Mute(true)
+	if _, ok := s.Deliver(&c, 1, 2, 100); ok {
+		t.Error("a record of the batch in hand is delivered")
+	}
+	if _, _, ok := s.Take(); ok {
+		t.Error("a batch is taken")
+	}
+	if got := s.Begin(l); got != Held {
+		t.Errorf("what was delivered may be begun: %d", got)
+	}
+	woken(s.News())
+	s.Mute(false)
+	if !woken(s.News()) {
+		t.Error("nobody was told")
+	}
+	if got := s.Begin(l); got != Good {
+		t.Errorf("what was delivered may not be begun: %d", got)
+	}
+	if c := take(t, s); c.From != 1 || c.Next != 3 {
+		t.Errorf("it goes on from %d to %d", c.From, c.Next)
+	}
+}
+
 func TestDrainEndsWithWhatSomebodyHasBegun(t *testing.T) {
 	drained := func(ch <-chan struct{}) bool {
 		select {

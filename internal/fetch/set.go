@@ -37,6 +37,7 @@ type Set struct {
 		topics  map[string]bool // seen so far
 		sources map[int32]*source
 
+		mute     bool         // nothing is handed out
 		ready    []*Partition // have something for the reader, next first
 		used     int          // bytes in queues and in the reader's hands
 		taken    int          // of these in the reader's hands
@@ -207,6 +208,15 @@ func (s *Set) setPaused(keys []Key, paused bool) {
 		s.readyLocked(p)
 		s.kickLocked(p)
 	}
+}
+
+// Mute stops handing out records, of all partitions, and Mute(false) goes on.
+// What is under way is not affected, and nothing that was fetched is dropped.
+func (s *Set) Mute(mute bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.mute = mute
+	notify(s.news)
 }
 
 // dropLocked throws away what was fetched and not handed out, in the queue,

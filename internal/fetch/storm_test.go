@@ -22,6 +22,7 @@ type storm struct {
 	flights []*Flight
 	chunk   *Chunk
 	ahead   int // 0: leases are not apart
+	mute    bool
 	leases  []*stormLease
 }
 
@@ -72,7 +73,7 @@ func (m *storm) sync() {
 func (m *storm) step() {
 	n := m.r.IntN(len(m.logs))
 	l := &m.logs[n]
-	switch m.r.IntN(20) {
+	switch m.r.IntN(21) {
 	case 0, 1, 2:
 		l.end += int64(1 + m.r.IntN(8))
 	case 3, 4, 5, 6:
@@ -98,6 +99,9 @@ func (m *storm) step() {
 		} else {
 			m.s.Resume([]Key{key(int32(n))})
 		}
+	case 20:
+		m.mute = !m.mute
+		m.s.Mute(m.mute)
 	}
 }
 
@@ -200,8 +204,8 @@ func (m *storm) read() {
 		m.chunk = nil
 		return
 	}
-	if l.paused {
-		m.t.Fatalf("%v is paused", c.P.key)
+	if l.paused || m.mute {
+		m.t.Fatalf("%v is paused, or all are mute", c.P.key)
 	}
 	if from != l.next && (from < l.next || l.next >= l.start) {
 		m.t.Fatalf("%v: offset %d came, want %d; the log starts at %d", c.P.key, from, l.next, l.start)
@@ -219,7 +223,7 @@ func (m *storm) finish() {
 		want := Good
 		if l.void || l.done {
 			want = Void
-		} else if m.logs[l.P.key.Partition].paused {
+		} else if m.logs[l.P.key.Partition].paused || m.mute {
 			want = Held
 		}
 		if got := m.s.Begin(l.Lease); got != want {
@@ -289,6 +293,8 @@ func (m *storm) check() {
 
 // drain lets the storm end: everything left must come.
 func (m *storm) drain() {
+	m.mute = false
+	m.s.Mute(false)
 	for i := range m.logs {
 		m.logs[i].leader, m.logs[i].paused = 0, false
 		m.s.Resume([]Key{key(int32(i))})
