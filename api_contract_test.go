@@ -112,6 +112,7 @@ var (
 	_                                                                                                  = []mq.GroupState{mq.GroupEmpty, mq.GroupReconciling, mq.GroupStable}
 	_                                                                                                  = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone}
 	_                                                                                                  = []mq.Isolation{mq.ReadUncommitted, mq.ReadCommitted}
+	_                                                                                                  = []mq.ReadFrom{mq.ReadLeader, mq.ReadNearest}
 	_                                                                                                  = []string{
 		mq.HeaderDeadLetterError, mq.HeaderDeadLetterTopic, mq.HeaderDeadLetterPartition, mq.HeaderDeadLetterOffset,
 		mq.HeaderDeadLetterTimestamp, mq.HeaderDeadLetterGroup, mq.HeaderDeadLetterAttempts,
@@ -139,7 +140,7 @@ var contract = []any{
 		Logger: slog.Default(),
 	},
 	mq.ConsumerConfig{
-		Topics: []string{"t"}, Partitions: []int32{1}, GroupID: "g", Start: mq.StartLatest, Reset: mq.ResetNone, Isolation: mq.ReadCommitted,
+		Topics: []string{"t"}, Partitions: []int32{1}, GroupID: "g", Start: mq.StartLatest, Reset: mq.ResetNone, Isolation: mq.ReadCommitted, ReadFrom: mq.ReadNearest, Rack: "r",
 		TopicPattern: "p", InstanceID: "i", ClientID: "c", SessionTimeout: 1, RebalanceTimeout: 1, Assignor: mq.AssignRange,
 		OnAssigned: aHook, OnRevoked: aHook, OnLost: aHook,
 		MaxBytes: 1, MinBytes: 1, MaxWait: 1, PollInterval: 1, MaxBufferedBytes: 1, AutoCommitInterval: 1, Timeout: 1, CloseTimeout: 1,

@@ -76,7 +76,7 @@ type PartitionStats struct {
 	Topic         string
 	Partition     int32
 	EndOffset     int64 // next offset as far as this broker has followed the leader
-	Leader        bool  // this broker leads it; the fields below are zero otherwise
+	Leader        bool  // this broker leads it; otherwise the fields below are zero, except RecordsOut and BytesOut
 	LeaderEpoch   int32
 	LogStart      int64 // oldest readable offset
 	HighWatermark int64 // next offset

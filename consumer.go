@@ -52,6 +52,7 @@ type Consumer struct {
 	log     *slog.Logger
 	router  *route.Router
 	set     *fetch.Set
+	nearest *nearness    // nil: everything is read from leaders
 	offsets *offsetStore // of the group; nil without one
 	dead    *deadLetters // nil without a topic for them
 	member  *member      // nil unless the group's coordinator decides what is read
@@ -85,14 +86,15 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 	}
 	life, end := context.WithCancel(context.Background())
 	c := &Consumer{
-		cfg:    cfg,
-		log:    cfg.Logger,
-		router: e.router(),
-		set:    fetch.NewSet(cfg.fetch()),
-		life:   life,
-		end:    end,
-		lost:   make(chan struct{}, 1),
-		asking: make(chan struct{}, 1),
+		cfg:     cfg,
+		log:     cfg.Logger,
+		router:  e.router(),
+		set:     fetch.NewSet(cfg.fetch()),
+		nearest: newNearness(e.router(), cfg),
+		life:    life,
+		end:     end,
+		lost:    make(chan struct{}, 1),
+		asking:  make(chan struct{}, 1),
 
 		moved: make(chan struct{}, 1),
 

@@ -107,6 +107,19 @@ type ConsumerConfig struct {
 	// Kafka: isolation.level.
 	Isolation Isolation `yaml:"isolation"`
 
+	// ReadFrom says which broker a partition is read from. Default ReadLeader.
+	// With ReadNearest it is one that has a replica: the broker in this process,
+	// if the consumer works on one, or else one of the same Rack. It gives what
+	// is committed, as the leader does, only maybe a little later. While it has no
+	// leader itself, is behind the consumer, or does not answer, reading goes on
+	// at the leader, without a gap and without going back. Kafka: client.rack.
+	ReadFrom ReadFrom `yaml:"read_from"`
+
+	// Rack is where the consumer stands, as brokers are told where they do by
+	// BrokerConfig.Rack. Default that of the broker in this process; over gRPC
+	// none, and then ReadNearest is ReadLeader. Kafka: client.rack.
+	Rack string `yaml:"rack"`
+
 	// MaxBytes bounds the answer to one request to a broker; the first batch
 	// comes always, however large. About twice as much of one partition is
 	// fetched ahead. Default 1 MiB. Kafka: fetch.max.bytes.
@@ -243,6 +256,9 @@ func (c ConsumerConfig) validate() error {
 	}
 	if _, err := c.Reset.MarshalText(); err != nil {
 		fault("reset: %w", err)
+	}
+	if _, err := c.ReadFrom.MarshalText(); err != nil {
+		fault("read_from: %w", err)
 	}
 	if _, err := c.Isolation.MarshalText(); err != nil {
 		fault("isolation: %w", err)

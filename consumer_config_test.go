@@ -16,7 +16,7 @@ func TestConsumerConfigFaultsAreAllNamed(t *testing.T) {
 	c := newFakeCluster()
 	e, _ := c.endpoint(t)
 	_, err := mq.NewConsumer(e, mq.ConsumerConfig{
-		Topics: []string{"a/b", "a", "a"}, Partitions: []int32{-1, 2, 2}, Start: mq.StartAt(-3), Reset: 9, Isolation: 9,
+		Topics: []string{"a/b", "a", "a"}, Partitions: []int32{-1, 2, 2}, Start: mq.StartAt(-3), Reset: 9, Isolation: 9, ReadFrom: 9,
 		MaxBytes: -1, MinBytes: -1, MaxWait: -1, PollInterval: -1, MaxBufferedBytes: -1, Timeout: -1, CloseTimeout: -1,
 		Concurrency: -1, Retry: mq.RetryPolicy{Backoff: -1, MaxBackoff: -1}, DeadLetterTopic: "a",
 	})
@@ -24,7 +24,7 @@ func TestConsumerConfigFaultsAreAllNamed(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	for _, want := range []string{
-		`topics: mq: topic name`, `topics: "a" is there twice`, "partitions: -1", "partitions: 2 is there twice", "start: ", "reset: ", "isolation: ",
+		`topics: mq: topic name`, `topics: "a" is there twice`, "partitions: -1", "partitions: 2 is there twice", "start: ", "reset: ", "isolation: ", "read_from: ",
 		"max_bytes: ", "min_bytes: ", "max_wait: ", "poll_interval: ", "max_buffered_bytes: ", "timeout: ", "close_timeout: ",
 		"concurrency: ", "retry.backoff: ", "retry.max_backoff: ", `dead_letter_topic: "a" is one of topics`,
 	} {

@@ -19,8 +19,8 @@ import (
 const lookForPartitions = 30 * time.Second
 
 // locateLoop keeps the set up to date with metadata: which partitions there are
-// and who leads them. It is the only one that starts fetchLoops; a leader's
-// goes on, idle, when it leads nothing any more.
+// and who has them. It is the only one that starts fetchLoops; a broker's goes
+// on, idle, when there is nothing to read from it any more.
 func (c *Consumer) locateLoop() {
 	age := time.NewTicker(lookForPartitions)
 	defer age.Stop()
@@ -35,10 +35,10 @@ func (c *Consumer) locateLoop() {
 	for {
 		changed := c.router.Changed()
 		located, complete := c.locate()
-		for _, leader := range c.set.Sync(located) {
-			if !fetching[leader] {
-				fetching[leader] = true
-				c.loops.Go(func() { c.fetchLoop(leader) }) // ends with life
+		for _, broker := range c.set.Sync(located) {
+			if !fetching[broker] {
+				fetching[broker] = true
+				c.loops.Go(func() { c.fetchLoop(broker) }) // ends with life
 			}
 		}
 		if c.offsets != nil && len(c.set.CommittedLookups()) > 0 {
@@ -183,7 +183,7 @@ func (c *Consumer) locate() (located []fetch.Located, complete bool) {
 			l := fetch.Located{TopicPartition: api.TopicPartition{Topic: name, TopicID: info.ID, Partition: n}}
 			if int(n) < len(info.Partitions) {
 				p := info.Partitions[n]
-				l.Leader, l.LeaderEpoch = p.Leader, p.LeaderEpoch
+				l.Leader, l.LeaderEpoch, l.Near = p.Leader, p.LeaderEpoch, c.nearest.follower(name, p)
 			} else {
 				l.Leader, l.LeaderEpoch = fetch.NoLeader, api.NoEpoch
 				l.Err = fmt.Errorf("%w: the topic has no partition %d (partitions: %d)", ErrUnknownTopicOrPartition, n, len(info.Partitions))
@@ -202,7 +202,8 @@ func (c *Consumer) locateAssigned() (located []fetch.Located, complete bool) {
 	for _, p := range c.set.Progress() {
 		l := fetch.Located{TopicPartition: p.TopicPartition, Leader: fetch.NoLeader, LeaderEpoch: api.NoEpoch}
 		if info, ok := c.router.Cached(p.Topic); ok && info.Err == nil && info.ID == p.TopicID && int(p.Partition) < len(info.Partitions) {
-			l.Leader, l.LeaderEpoch = info.Partitions[p.Partition].Leader, info.Partitions[p.Partition].LeaderEpoch
+			at := info.Partitions[p.Partition]
+			l.Leader, l.LeaderEpoch, l.Near = at.Leader, at.LeaderEpoch, c.nearest.follower(p.Topic, at)
 		}
 		complete = complete && l.Leader != fetch.NoLeader
 		located = append(located, l)
@@ -210,16 +211,16 @@ func (c *Consumer) locateAssigned() (located []fetch.Located, complete bool) {
 	return located, complete
 }
 
-// fetchLoop reads what one broker leads: long polls, one at a time, over all of
-// its partitions that have room.
-func (c *Consumer) fetchLoop(leader int32) {
-	wake := c.set.Wake(leader)
+// fetchLoop reads from one broker, as a rule what it leads: long polls, one at a
+// time, over all of its partitions that have room.
+func (c *Consumer) fetchLoop(broker int32) {
+	wake := c.set.Wake(broker)
 	var down outage
 	late := newLateness(c.lost)
 	defer late.end()
 	for c.life.Err() == nil {
-		asked := c.lookUp(leader, late, &down)
-		fetched := c.fetchOnce(leader, late, &down)
+		asked := c.lookUp(broker, late, &down)
+		fetched := c.fetchOnce(broker, late, &down)
 		if asked || fetched {
 			continue
 		}
@@ -269,15 +270,21 @@ func (c *Consumer) lookUp(leader int32, late *lateness, down *outage) bool {
 }
 
 // fetchOnce makes one request. It returns false when there is nothing to fetch.
-func (c *Consumer) fetchOnce(leader int32, late *lateness, down *outage) bool {
-	ctx, cancel := context.WithTimeout(c.life, c.cfg.MaxWait+c.cfg.Timeout)
+func (c *Consumer) fetchOnce(broker int32, late *lateness, down *outage) bool {
+	ctx, cancel := context.WithCancel(c.life)
 	defer cancel()
-	flight := c.set.StartFetch(leader, cancel)
+	flight := c.set.StartFetch(broker, cancel)
 	if flight == nil {
 		return false
 	}
+	patience := c.cfg.Timeout
+	if flight.Request.Follower {
+		patience = min(patience, followerPatience)
+	}
+	ctx, end := context.WithTimeout(ctx, c.cfg.MaxWait+patience)
+	defer end()
 	var resp *api.FetchResponse
-	b, err := c.router.Broker(ctx, leader)
+	b, err := c.router.Broker(ctx, broker)
 	if err == nil {
 		late.begin(c.cfg.MaxWait)
 		resp, err = b.Fetch(ctx, flight.Request)
@@ -288,7 +295,7 @@ func (c *Consumer) fetchOnce(leader int32, late *lateness, down *outage) bool {
 		return true
 	}
 	troubles := c.set.EndFetch(flight, resp, err)
-	c.troubled(leader, troubles, down)
+	c.troubled(broker, troubles, down)
 	if err == nil && c.cfg.PollInterval > 0 && len(resp.Partitions) == 0 {
 		_ = backoff.Sleep(c.life, c.cfg.PollInterval) // life's end is seen by the loop
 	}
@@ -296,17 +303,21 @@ func (c *Consumer) fetchOnce(leader int32, late *lateness, down *outage) bool {
 }
 
 // troubled passes on what went wrong with partitions, if anything did.
-func (c *Consumer) troubled(leader int32, troubles []fetch.Trouble, down *outage) {
+func (c *Consumer) troubled(broker int32, troubles []fetch.Trouble, down *outage) {
 	if len(troubles) == 0 {
 		*down = outage{}
 		return
 	}
 	for _, t := range troubles {
-		c.log.Debug("read failed", "topic", t.Topic, "partition", t.Partition, "broker", leader, "err", t.Err)
-		c.router.FailedAt(t.Topic, t.Partition, leader, t.LeaderEpoch, t.Err)
+		c.log.Debug("read failed", "topic", t.Topic, "partition", t.Partition, "broker", broker, "err", t.Err)
+		if t.Follower {
+			c.nearest.avoid(replicaAt{t.Topic, t.Partition, broker})
+			continue
+		}
+		c.router.FailedAt(t.Topic, t.Partition, broker, t.LeaderEpoch, t.Err)
 	}
 	if down.tell() {
-		c.log.Warn("can't read from broker", "broker", leader, "for", outageTold, "err", troubles[0].Err)
+		c.log.Warn("can't read from broker", "broker", broker, "for", outageTold, "err", troubles[0].Err)
 	}
 	notify(c.lost)
 }

@@ -19,7 +19,8 @@ const (
 )
 
 // Fetch implements api.Broker. Everything applied behind the leader barrier is
-// committed, so the local store is all it reads.
+// committed, and so is what a follower has applied, so the local store is all it
+// reads.
 func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResponse, error) {
 	if len(req.Partitions) > maxFetchParts {
 		return nil, fmt.Errorf("%w: %d partitions in one fetch, at most %d", mqerr.ErrInvalidRequest, len(req.Partitions), maxFetchParts)
@@ -38,7 +39,7 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 		grown := n.appendedTo(req)
 		resp, size, urgent := n.fetchOnce(req)
 		if urgent || size > 0 && size >= req.MinBytes || req.MaxWait <= 0 {
-			n.countFetched(resp)
+			n.countFetched(req, resp)
 			return resp, nil
 		}
 		if first {
@@ -57,7 +58,7 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 				again = true
 			case <-deadline:
 				resp, _, _ := n.fetchOnce(req)
-				n.countFetched(resp)
+				n.countFetched(req, resp)
 				return resp, nil
 			case <-ctx.Done():
 				return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
@@ -72,7 +73,7 @@ func (n *Node) Fetch(ctx context.Context, req *api.FetchRequest) (*api.FetchResp
 // see how much they grew.
 func (n *Node) appendedTo(req *api.FetchRequest) (bytes int64) {
 	for i := range req.Partitions {
-		if f, err := n.find(req.Partitions[i].TopicPartition); err == nil {
+		if f, err := n.findToRead(req, req.Partitions[i].TopicPartition); err == nil {
 			bytes += f.part.traffic.bytesIn.Load()
 		}
 	}
@@ -82,7 +83,7 @@ func (n *Node) appendedTo(req *api.FetchRequest) (bytes int64) {
 func (n *Node) watch(req *api.FetchRequest, wake chan struct{}) []*readers {
 	var out []*readers
 	for i := range req.Partitions {
-		if f, err := n.find(req.Partitions[i].TopicPartition); err == nil {
+		if f, err := n.findToRead(req, req.Partitions[i].TopicPartition); err == nil {
 			f.part.readers.add(wake)
 			out = append(out, &f.part.readers)
 		}
@@ -99,7 +100,7 @@ func (n *Node) fetchOnce(req *api.FetchRequest) (resp *api.FetchResponse, size i
 	}
 	for i := range req.Partitions {
 		p := &req.Partitions[i]
-		res, full := n.fetchPartition(p, room, size == 0)
+		res, full := n.fetchPartition(req, p, room, size == 0)
 		if full {
 			room = 0 // reading on to find what fits would read much and give little
 		}
@@ -117,9 +118,9 @@ func (n *Node) fetchOnce(req *api.FetchRequest) (resp *api.FetchResponse, size i
 
 // fetchPartition reads one partition. first lets a batch larger than the room
 // through, so that no reader sticks. full says that there was one it did not.
-func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res api.FetchResult, full bool) {
+func (n *Node) fetchPartition(req *api.FetchRequest, p *api.FetchPartition, room int, first bool) (res api.FetchResult, full bool) {
 	res.TopicPartition = p.TopicPartition
-	f, err := n.find(p.TopicPartition)
+	f, err := n.findToRead(req, p.TopicPartition)
 	if err != nil {
 		res.Err = err
 		return res, false
@@ -127,7 +128,7 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res 
 	res.TopicID = f.topic.ID
 	st := f.part.log.State()
 	res.HighWatermark, res.LastStableOffset, res.LogStart, res.LeaderEpoch = st.End, st.End, st.Start, f.epoch
-	if p.LeaderEpoch != api.NoEpoch && p.LeaderEpoch < f.epoch {
+	if f.led == nil && p.LeaderEpoch != api.NoEpoch && p.LeaderEpoch < f.epoch {
 		res.Err = fmt.Errorf("%s: %w: %d, now %d", f.rep.name, mqerr.ErrFencedLeaderEpoch, p.LeaderEpoch, f.epoch)
 		return res, false
 	}
@@ -140,6 +141,8 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res 
 	room = max(room, 1)
 	batches, _, err := f.part.log.Read(make([]byte, 0, min(room, sizeFrom(st, p.Offset))), p.Offset, room)
 	switch {
+	case errors.Is(err, mqerr.ErrOffsetOutOfRange) && f.led != nil:
+		res.Err = f.led // it may only lag behind
 	case errors.Is(err, mqerr.ErrOffsetOutOfRange):
 		st = f.part.log.State()
 		res.Err = &mqerr.Detail{
@@ -160,6 +163,25 @@ func (n *Node) fetchPartition(p *api.FetchPartition, room int, first bool) (res 
 	return res, full
 }
 
+// findToRead finds a partition that this broker leads or, if the request allows it,
+// follows. A follower does so only as long as it hears of a leader and takes what
+// comes from there: one that is cut off would let its readers wait for ever.
+func (n *Node) findToRead(req *api.FetchRequest, tp api.TopicPartition) (found, error) {
+	f, err := n.findReplica(tp)
+	if err != nil {
+		return found{}, err
+	}
+	if f.epoch, err = f.rep.epochServed(); err == nil {
+		return f, nil
+	}
+	l := f.rep.lead.Load()
+	if !req.Follower || !errors.Is(err, mqerr.ErrNotLeader) || l == nil || !f.rep.shard.Load().votes(n.cfg.BrokerID) || n.fenced() != nil {
+		return found{}, err
+	}
+	f.epoch, f.led = l.epoch(), err
+	return f, nil
+}
+
 // sizeFrom estimates the bytes from an offset to the end of a log, so that a
 // buffer need not grow while it is filled.
 func sizeFrom(st storage.State, offset int64) int {
@@ -171,7 +193,7 @@ func sizeFrom(st storage.State, offset int64) int {
 }
 
 // countFetched counts records by the batches' headers.
-func (n *Node) countFetched(resp *api.FetchResponse) {
+func (n *Node) countFetched(req *api.FetchRequest, resp *api.FetchResponse) {
 	for i := range resp.Partitions {
 		p := &resp.Partitions[i]
 		if len(p.Batches) == 0 {
@@ -186,7 +208,7 @@ func (n *Node) countFetched(resp *api.FetchResponse) {
 			records += int64(info.Count)
 			rest = rest[info.Size:]
 		}
-		if f, err := n.find(p.TopicPartition); err == nil {
+		if f, err := n.findToRead(req, p.TopicPartition); err == nil {
 			f.part.traffic.fetched(records, len(p.Batches))
 		}
 	}

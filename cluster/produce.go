@@ -11,16 +11,29 @@ import (
 	"github.com/raftmq/mq/internal/record"
 )
 
-// found is a partition that this broker leads.
+// found is a partition that this broker leads, or follows.
 type found struct {
 	topic *topicRecord
 	rep   *replica
 	part  *partition
 	epoch int32
+	led   error // why it does not lead, when it may answer all the same
 }
 
 // find resolves a partition. The error says who to ask where that is known.
 func (n *Node) find(tp api.TopicPartition) (found, error) {
+	f, err := n.findReplica(tp)
+	if err != nil {
+		return found{}, err
+	}
+	if f.epoch, err = f.rep.epochServed(); err != nil {
+		return found{}, err
+	}
+	return f, nil
+}
+
+// findReplica finds it whoever leads.
+func (n *Node) findReplica(tp api.TopicPartition) (found, error) {
 	s := n.meta.state.Load()
 	t, err := lookup(s, tp)
 	if err != nil {
@@ -33,11 +46,7 @@ func (n *Node) find(tp api.TopicPartition) (found, error) {
 		}
 		return found{}, fmt.Errorf("%s/%d: %w", tp.Topic, tp.Partition, mqerr.ErrLeaderNotAvailable)
 	}
-	epoch, err := r.epochServed()
-	if err != nil {
-		return found{}, err
-	}
-	return found{t, r, r.machine.app.(*partition), epoch}, nil
+	return found{topic: t, rep: r, part: r.machine.app.(*partition)}, nil
 }
 
 // Produce implements api.Broker.

@@ -173,6 +173,7 @@ func (n *Node) Stats() Stats {
 			}
 			s.Partitions = append(s.Partitions, PartitionStats{
 				Topic: p.tp.Topic, Partition: p.tp.Partition, EndOffset: p.log.State().End,
+				RecordsOut: p.traffic.recordsOut.Load(), BytesOut: p.traffic.bytesOut.Load(),
 			})
 			return
 		}

@@ -208,8 +208,8 @@ func TestFetchDoesNotReadWhatDoesNotFit(t *testing.T) {
 	if len(resp.Partitions) != 1 {
 		t.Fatalf("%d partitions have data, room is for one", len(resp.Partitions))
 	}
-	_, full := n.fetchPartition(&req.Partitions[1], 50_000, false)
-	if _, skipped := n.fetchPartition(&req.Partitions[2], 0, false); !full || skipped {
+	_, full := n.fetchPartition(req, &req.Partitions[1], 50_000, false)
+	if _, skipped := n.fetchPartition(req, &req.Partitions[2], 0, false); !full || skipped {
 		t.Fatalf("full = %v, then %v: the first that does not fit has to end the reading", full, skipped)
 	}
 }

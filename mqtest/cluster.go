@@ -198,7 +198,7 @@ func (c *Cluster) add() *Broker {
 }
 
 func (c *Cluster) open(s *seat) error {
-	cfg := mq.BrokerConfig{Logger: c.out.logger(s.id)}
+	cfg := mq.BrokerConfig{ID: s.id, Logger: c.out.logger(s.id)}
 	c.opts.config(&cfg)
 	cfg.ID, cfg.DataDir, cfg.Listen, cfg.Advertise, cfg.MinFreeBytes = s.id, "/data", "", "", -1
 	cfg.Cluster = mq.ClusterConfig{Listen: peerAddr(s.id), Network: c.net, Faults: c.faults}

@@ -33,9 +33,9 @@ func Topics(partitions int, names ...string) Option {
 	}
 }
 
-// Config changes the configuration of every broker, whenever it is opened. ID,
-// DataDir, Listen, Advertise and Cluster are set afterwards, and a Logger gets
-// what would be told on failure.
+// Config changes the configuration of every broker, whenever it is opened. The ID
+// is set already, and changing it does nothing; nor do DataDir, Listen, Advertise and
+// Cluster, which are set afterwards. A Logger gets what would be told on failure.
 func Config(change func(*mq.BrokerConfig)) Option {
 	return func(o *options) { o.config = change }
 }

@@ -102,6 +102,8 @@ Any other is a pattern: %t topic  %p partition  %o offset  %k key  %v value
 	cmd.Flags().StringVarP(&flags.group, "group", "g", "", "be a member of the group of this `name`: share the partitions with others, store offsets, and go on from them")
 	_ = cmd.RegisterFlagCompletionFunc("group", p.completeGroups(0))
 	cmd.Flags().Int32SliceVarP(&flags.partitions, "partitions", "p", nil, "read only these partitions, as in 0,2, whatever others of the group read")
+	cmd.Flags().TextVar(&flags.from, "read-from", mq.ReadLeader, "`broker` to read from: leader, or nearest, one of the same --rack")
+	cmd.Flags().StringVar(&flags.rack, "rack", "", "`name` of the rack where this program runs, for --read-from nearest")
 	flags.filter.add(cmd)
 	return cmd
 }
@@ -114,6 +116,8 @@ type consumeFlags struct {
 	timeout                time.Duration
 	partitions             []int32
 	filter                 filterFlags
+	from                   mq.ReadFrom
+	rack                   string
 }
 
 // options puts the flags above what a file says.
@@ -126,6 +130,12 @@ func (f *consumeFlags) options(cmd *cobra.Command, cfg mq.ConsumerConfig, topics
 	}
 	if changed("group") {
 		opt.cfg.GroupID = f.group
+	}
+	if changed("read-from") {
+		opt.cfg.ReadFrom = f.from
+	}
+	if changed("rack") {
+		opt.cfg.Rack = f.rack
 	}
 	if err := errors.Join(checkPartitions(f.partitions), checkGroup(f.group)); err != nil {
 		return opt, err

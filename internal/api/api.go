@@ -259,6 +259,7 @@ type FetchRequest struct {
 	MinBytes   int           // answer as soon as this much is there
 	MaxBytes   int           // soft bound of the whole answer; the first batch always fits
 	Isolation  int8
+	Follower   bool // answer also where the broker only follows, with what it has applied. KIP-392
 	Partitions []FetchPartition
 }
 

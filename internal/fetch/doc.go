@@ -7,7 +7,7 @@
 // group, its coordinator (Assign, Drain, Remove).
 //
 // A Set is shared by three kinds of callers. The metadata loop tells it where
-// partitions are led (Sync). One loop per leader asks what to look up or fetch
+// partitions are led (Sync). One loop per broker asks what to look up or fetch
 // there (Lookups, StartFetch) and brings the answers (Found, EndFetch). One
 // reader takes batches and says which records it has handed out and finished
 // (Take, Deliver, Finish). They may be finished in any order; what is committed

@@ -164,10 +164,12 @@ func (s *Set) FoundCommitted(l Lookup, offset int64, err error) {
 	s.kickLocked(p)
 }
 
-// Trouble is why a partition lost its leader.
+// Trouble is why a partition lost its leader or, of a Follower, is fetched from
+// the leader again.
 type Trouble struct {
 	Key
 	LeaderEpoch int32 // newest known
+	Follower    bool
 	Err         error
 }
 

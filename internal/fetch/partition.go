@@ -35,6 +35,7 @@ type Partition struct {
 	key         Key
 	id          uuid.UUID
 	leader      int32
+	near        int32 // fetched from instead of the leader; 0 for none
 	leaderEpoch int32 // newest known
 	late        bool  // came into being while the consumer ran
 	from        Start // where reading is to begin
@@ -129,7 +130,15 @@ func (p *Partition) fail(offset, next int64, err error) {
 	p.failure = &Failure{Key: p.key, Offset: offset, Next: next, Err: err}
 }
 
-// wantsFetch reports whether the leader should be asked for more, now.
+// source is the broker to fetch from, NoLeader when there is none.
+func (p *Partition) source() int32 {
+	if p.near != 0 {
+		return p.near
+	}
+	return p.leader
+}
+
+// wantsFetch reports whether the source should be asked for more, now.
 func (p *Partition) wantsFetch(maxBytes int) bool {
-	return p.state == reading && !p.paused && p.drained == nil && p.leader != NoLeader && p.flight == 0 && p.queued < maxBytes
+	return p.state == reading && !p.paused && p.drained == nil && p.source() != NoLeader && p.flight == 0 && p.queued < maxBytes
 }

@@ -48,7 +48,7 @@ type Set struct {
 	}
 }
 
-// source is what the Set keeps of one leader.
+// source is what the Set keeps of one broker.
 type source struct {
 	wake     chan struct{} // capacity 1: look again
 	cancel   func()        // ends the request under way; nil without one
@@ -59,6 +59,7 @@ type source struct {
 type Located struct {
 	api.TopicPartition
 	Leader      int32 // NoLeader when there is none
+	Near        int32 // a follower to fetch from instead; 0 for none
 	LeaderEpoch int32
 	Err         error // why the partition can't be read at all
 }
@@ -75,7 +76,8 @@ func NewSet(cfg Config) *Set {
 // Sync takes the newest metadata. Partitions that it does not name lose their
 // leader but stay: a broker that lags behind must not make anybody forget
 // positions. A topic with another id than before is another topic, and its
-// partitions begin anew; those of Assign stay as they are. Returns the leaders that have partitions, sorted.
+// partitions begin anew; those of Assign stay as they are. Returns
+// the brokers that are to be asked for partitions, sorted.
 func (s *Set) Sync(located []Located) []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,32 +103,35 @@ func (s *Set) Sync(located []Located) []int32 {
 		}
 		s.locateLocked(p, l)
 	}
-	var leaders []int32
+	var brokers []int32
 	for _, p := range s.mu.order {
 		if !named[p.key] {
-			p.leader = NoLeader
+			p.leader, p.near = NoLeader, 0
 		}
 		s.mu.topics[p.key.Topic] = true
-		if p.leader != NoLeader && !slices.Contains(leaders, p.leader) {
-			leaders = append(leaders, p.leader)
+		for _, b := range []int32{p.leader, p.source()} {
+			if b != NoLeader && !slices.Contains(brokers, b) {
+				brokers = append(brokers, b)
+			}
 		}
 	}
-	for leader, src := range s.mu.sources {
-		if src.cancel != nil && !slices.Contains(leaders, leader) {
+	for broker, src := range s.mu.sources {
+		if src.cancel != nil && !slices.Contains(brokers, broker) {
 			src.cancel() // it may never answer
 		}
 	}
 	s.mu.synced = true
 	s.announceLocked()
-	slices.Sort(leaders)
-	return leaders
+	slices.Sort(brokers)
+	return brokers
 }
 
 func (s *Set) locateLocked(p *Partition, l Located) {
-	if p.leader != l.Leader {
-		p.flight = 0 // who is asked now is not the leader any more
+	before := p.source()
+	p.leader, p.near, p.leaderEpoch = l.Leader, l.Near, max(p.leaderEpoch, l.LeaderEpoch)
+	if p.source() != before {
+		p.flight = 0 // somebody else is to be asked now
 	}
-	p.leader, p.leaderEpoch = l.Leader, max(p.leaderEpoch, l.LeaderEpoch)
 	switch {
 	case l.Err != nil && p.state != failed:
 		p.fail(p.position, unknown, l.Err)
@@ -141,7 +146,7 @@ func (s *Set) locateLocked(p *Partition, l Located) {
 func (s *Set) removeLocked(p *Partition) {
 	s.dropLocked(p)
 	s.takeBackLocked(p, 0)
-	p.leader, p.seeks = NoLeader, p.seeks+1
+	p.leader, p.near, p.seeks = NoLeader, 0, p.seeks+1
 	delete(s.mu.parts, p.key)
 	s.mu.order = slices.DeleteFunc(s.mu.order, func(q *Partition) bool { return q == p })
 	s.mu.ready = slices.DeleteFunc(s.mu.ready, func(q *Partition) bool { return q == p })
@@ -230,13 +235,17 @@ func (s *Set) dropLocked(p *Partition) {
 	s.feedLocked()
 }
 
-// kickLocked makes the partition's leader be asked again, now, when the
-// partition has something to ask and no request of its own is under way.
+// kickLocked makes the broker that knows be asked again, now, when the partition
+// has something to ask and no request of its own is under way.
 func (s *Set) kickLocked(p *Partition) {
-	if p.leader == NoLeader || p.state != wantOffset && !p.wantsFetch(s.cfg.MaxBytes) {
+	broker := p.source()
+	if p.state == wantOffset {
+		broker = p.leader
+	}
+	if broker == NoLeader || p.state != wantOffset && !p.wantsFetch(s.cfg.MaxBytes) {
 		return
 	}
-	src := s.sourceLocked(p.leader)
+	src := s.sourceLocked(broker)
 	if src.cancel != nil {
 		src.cancel()
 	}

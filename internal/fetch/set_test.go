@@ -387,6 +387,58 @@ func TestTroubleTakesTheLeaderAwayUntilSync(t *testing.T) {
 	start(t, s, 2, nothing)
 }
 
+func TestFollowerIsFetchedFromAndTheLeaderIsAskedForOffsets(t *testing.T) {
+	s := NewSet(Config{MaxBytes: 1000, MaxBuffered: 10000, Start: Start{AtTime, api.EarliestTimestamp}})
+	near := led(0, 1)
+	near.Near = 2
+	if brokers := s.Sync([]Located{near, led(1, 1)}); !slices.Equal(brokers, []int32{1, 2}) {
+		t.Errorf("it asks %v", brokers)
+	}
+	if len(s.Lookups(2)) != 0 || len(s.Lookups(1)) != 2 {
+		t.Fatalf("the leader is asked %v, the follower %v", s.Lookups(1), s.Lookups(2))
+	}
+	for _, l := range s.Lookups(1) {
+		s.Found(l, 0, nil)
+	}
+	of1, of2 := start(t, s, 1, nothing), start(t, s, 2, nothing)
+	if !slices.Equal(asked(of1), []int32{1}) || of1.Request.Follower || !slices.Equal(asked(of2), []int32{0}) || !of2.Request.Follower {
+		t.Errorf("the leader is asked %+v, the follower %+v", of1.Request, of2.Request)
+	}
+}
+
+// Nothing that a follower says is a verdict: not even about offsets.
+func TestTroubleWithAFollowerGoesOnAtTheLeader(t *testing.T) {
+	for name, r := range map[string]api.FetchResult{
+		"out of range": {Err: mqerr.ErrOffsetOutOfRange},
+		"no leader":    {Err: mqerr.ErrLeaderNotAvailable},
+		"broken":       {Batches: []byte("what is this")},
+		"closed":       {Err: mqerr.ErrInvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			near := led(0, 1)
+			near.Near = 2
+			s := setAt(Config{}, near)
+			answer(t, s, start(t, s, 2, nothing), 0, batchOf(t, 0, 5, 1))
+			woken(s.Wake(1))
+			f := start(t, s, 2, nothing)
+			r.TopicPartition = near.TopicPartition
+			troubles := s.EndFetch(f, &api.FetchResponse{Partitions: []api.FetchResult{r}}, nil)
+			if len(troubles) != 1 || !troubles[0].Follower || troubles[0].Key != key(0) {
+				t.Fatalf("got %+v", troubles)
+			}
+			if !woken(s.Wake(1)) {
+				t.Error("the leader is not asked")
+			}
+			if f := start(t, s, 1, nothing); f.Request.Partitions[0].Offset != 5 || f.Request.Follower {
+				t.Errorf("the leader is asked for %+v", f.Request)
+			}
+			if c := take(t, s); c.Next != 5 {
+				t.Errorf("what was there is gone: %+v", c)
+			}
+		})
+	}
+}
+
 func TestAnswersAreSplitIntoWhatIsNew(t *testing.T) {
 	s := setAt(Config{}, led(0, 1))
 	s.Seek(led(0, 0).TopicPartition, 4)

@@ -160,7 +160,7 @@ func (m *storm) land() {
 		l := m.logs[q.Partition]
 		r := api.FetchResult{TopicPartition: q.TopicPartition, HighWatermark: l.end, LogStart: l.start}
 		switch {
-		case l.leader != f.leader:
+		case l.leader != f.broker:
 			r.Err = mqerr.ErrNotLeader
 		case q.Offset < l.start || q.Offset > l.end:
 			r.Err = mqerr.ErrOffsetOutOfRange

@@ -304,6 +304,16 @@ func (r *Router) Want(name string, create bool) {
 	r.wantLocked(t)
 }
 
+// Local returns the id of the broker in this process, if there is one.
+func (r *Router) Local() (id int32, ok bool) { return r.cfg.LocalID, r.cfg.Local != nil }
+
+// Rack returns the rack of a broker as far as metadata has it, "" for none.
+func (r *Router) Rack(id int32) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.mu.brokers[id].Rack
+}
+
 // Changed returns a channel that is closed after the next refresh, also a
 // failed one, and when Failed learnt a leader.
 func (r *Router) Changed() <-chan struct{} {

@@ -33,8 +33,11 @@ type FetchRequest struct {
 	// may lower it.
 	MaxBytes int64 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// Kafka's numbers: 0 read uncommitted, 1 read committed.
-	Isolation     int32             `protobuf:"varint,4,opt,name=isolation,proto3" json:"isolation,omitempty"`
-	Partitions    []*FetchPartition `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Isolation  int32             `protobuf:"varint,4,opt,name=isolation,proto3" json:"isolation,omitempty"`
+	Partitions []*FetchPartition `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Answer also where the broker only follows, with what it has applied. What it
+	// can't read it answers like a broker that has no replica. KIP-392.
+	Follower      bool `protobuf:"varint,6,opt,name=follower,proto3" json:"follower,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +105,13 @@ func (x *FetchRequest) GetPartitions() []*FetchPartition {
 		return x.Partitions
 	}
 	return nil
+}
+
+func (x *FetchRequest) GetFollower() bool {
+	if x != nil {
+		return x.Follower
+	}
+	return false
 }
 
 // FetchPartition is where to read in one partition.
@@ -382,7 +392,7 @@ var File_mq_v1_fetch_proto protoreflect.FileDescriptor
 
 const file_mq_v1_fetch_proto_rawDesc = "" +
 	"\n" +
-	"\x11mq/v1/fetch.proto\x12\x05mq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\"\xd3\x01\n" +
+	"\x11mq/v1/fetch.proto\x12\x05mq.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\"\xef\x01\n" +
 	"\fFetchRequest\x124\n" +
 	"\bmax_wait\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x12\x1b\n" +
 	"\tmin_bytes\x18\x02 \x01(\x03R\bminBytes\x12\x1b\n" +
@@ -390,7 +400,8 @@ const file_mq_v1_fetch_proto_rawDesc = "" +
 	"\tisolation\x18\x04 \x01(\x05R\tisolation\x125\n" +
 	"\n" +
 	"partitions\x18\x05 \x03(\v2\x15.mq.v1.FetchPartitionR\n" +
-	"partitions\"\xbe\x01\n" +
+	"partitions\x12\x1a\n" +
+	"\bfollower\x18\x06 \x01(\bR\bfollower\"\xbe\x01\n" +
 	"\x0eFetchPartition\x12>\n" +
 	"\x0ftopic_partition\x18\x01 \x01(\v2\x15.mq.v1.TopicPartitionR\x0etopicPartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12&\n" +

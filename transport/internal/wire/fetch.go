@@ -13,6 +13,7 @@ var Fetch = Codec[api.FetchRequest, api.FetchResponse, mqpb.FetchRequest, mqpb.F
 			MinBytes:   int64(q.MinBytes),
 			MaxBytes:   int64(q.MaxBytes),
 			Isolation:  int32(q.Isolation),
+			Follower:   q.Follower,
 			Partitions: encodeList(q.Partitions, encodeFetchPartition),
 		}
 	},
@@ -22,6 +23,7 @@ var Fetch = Codec[api.FetchRequest, api.FetchResponse, mqpb.FetchRequest, mqpb.F
 			MinBytes:   size(m.GetMinBytes()),
 			MaxBytes:   size(m.GetMaxBytes()),
 			Isolation:  k.int8("isolation", m.GetIsolation()),
+			Follower:   m.GetFollower(),
 			Partitions: decodeList(m.GetPartitions(), k.fetchPartition),
 		}
 	},
