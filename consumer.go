@@ -119,7 +119,10 @@ func NewConsumer(e Endpoint, cfg ConsumerConfig) (*Consumer, error) {
 	}
 	// Everything is there: the loops may begin.
 	if c.offsets != nil {
-		c.loops.Go(c.groupLoop) // ends with life
+		c.loops.Go(c.askLoop) // ends with life
+		if cfg.commits() {
+			c.loops.Go(c.commitLoop) // ends with life
+		}
 	}
 	if c.member != nil {
 		go c.member.settleLoop() // ends with life, and the hook that it is in

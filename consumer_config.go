@@ -171,7 +171,8 @@ type ConsumerConfig struct {
 	// DeadLetterTopic is where Run sends records that the handler failed for good:
 	// as they are, and with headers that say why, see HeaderDeadLetterError. One
 	// is finished when all of its new partition's majority has it; until then Run
-	// tries again, so it is never lost, and may be there twice after a crash.
+	// tries again, so it is never lost, and may be there twice: after a crash, and
+	// when its partition is lost meanwhile, for what was sent is not called back.
 	// Default none: a record that fails for good stops Run.
 	DeadLetterTopic string `yaml:"dead_letter_topic"`
 

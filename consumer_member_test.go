@@ -397,6 +397,26 @@ func TestShortOutageOfTheCoordinatorAndItsMoveGoUnnoticed(t *testing.T) {
 	})
 }
 
+// One partition waits for its committed offset; what is done of the other is
+// committed all the same.
+func TestAutoCommitGoesOnWhileACommittedOffsetCannotBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T, c *fakeCluster) {
+		c.create("t", 2)
+		c.add("t", 0, "a", "b")
+		c.script("g", "t")
+		consumer, _ := member(t, c, mq.ConsumerConfig{})
+		settle()
+		c.script("g", "t", []int32{0})
+		equal(t, poll(t, consumer, 1), "a")
+		c.refuse("FetchOffsets", mqerr.ErrLeaderNotAvailable)
+		c.script("g", "t", []int32{0, 1})
+		settle()
+		equal(t, poll(t, consumer, 1), "b") // and a is finished
+		time.Sleep(time.Minute)
+		committed(t, c, 0, 1)
+	})
+}
+
 func TestRefusedCommitLosesItsPartitionOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, c *fakeCluster) {
 		c.create("t", 2)

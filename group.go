@@ -137,7 +137,8 @@ func describe(r *Record) string {
 
 // commitFinished stores what is finished and not stored yet, of some partitions
 // or of all, and repeats attempts until ctx ends. One at a time, or an older
-// commit might overtake.
+// commit might overtake. An attempt is over when its ctx is: a coordinator that gets
+// to it later drops it, and what it has proposed before stays before the next.
 func (c *Consumer) commitFinished(ctx context.Context, only ...*fetch.Partition) error {
 	select {
 	case c.committing <- struct{}{}:
@@ -228,20 +229,13 @@ func unknownTopic(err error) bool {
 	return errors.Is(err, ErrUnknownTopicOrPartition) || errors.Is(err, ErrUnknownTopicID)
 }
 
-// groupLoop talks to the group's coordinator: it asks for committed offsets
-// when partitions need them and commits at the interval.
-func (c *Consumer) groupLoop() {
-	var tick <-chan time.Time
-	if c.cfg.commits() {
-		ticker := time.NewTicker(c.cfg.AutoCommitInterval)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
+// commitLoop commits at the interval.
+func (c *Consumer) commitLoop() {
+	ticker := time.NewTicker(c.cfg.AutoCommitInterval)
+	defer ticker.Stop()
 	for {
 		select {
-		case <-c.asking:
-			c.askCommitted()
-		case <-tick:
+		case <-ticker.C:
 			ctx, cancel := context.WithTimeout(c.life, c.cfg.Timeout)
 			if err := c.commitFinished(ctx); err != nil && c.life.Err() == nil {
 				c.log.Warn("auto-commit failed, the next one tries again", "group", c.cfg.GroupID, "err", err)
@@ -253,8 +247,19 @@ func (c *Consumer) groupLoop() {
 	}
 }
 
-// askCommitted asks until each partition that needs its committed offset has
-// it. There is no use in committing meanwhile: the same broker would have to answer.
+// askLoop asks for committed offsets when partitions need them.
+func (c *Consumer) askLoop() {
+	for {
+		select {
+		case <-c.asking:
+			c.askCommitted()
+		case <-c.life.Done():
+			return
+		}
+	}
+}
+
+// askCommitted asks until each partition that needs its committed offset has it.
 func (c *Consumer) askCommitted() {
 	var down outage
 	_ = repeat(c.life, c.cfg.Timeout, always, func(ctx context.Context) error {

@@ -102,6 +102,9 @@ func (n *Node) CommitOffsets(ctx context.Context, req *api.CommitOffsetsRequest)
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Err() != nil { // its member may have sent another one since, which this must not follow
+		return nil, fmt.Errorf("group %s: %w: %w", req.Group, mqerr.ErrTimeout, context.Cause(ctx))
+	}
 	res, err := n.runGroup(ctx, r, kindCommitOffsets, cmd)
 	if err != nil {
 		return nil, coordinatorError(req.Group, err)

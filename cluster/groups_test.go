@@ -280,6 +280,23 @@ func TestACommitEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// Who sent it has sent a newer one since: it must not come behind that.
+func TestACommitThatIsLateForItsContextStoresNothing(t *testing.T) {
+	t.Parallel()
+	n := openNode(t, Config{})
+	newTopic(t, n, "t", 2, nil)
+	commitAt(t, n, "g", "t", 0, 7)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.CommitOffsets(ctx, commitRequest("g", "t", 0, 5)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	commitAt(t, n, "g", "t", 1, 1) // what was proposed before is applied
+	if got := committed(t, n, "g"); got != "t/0=7 t/1=1" {
+		t.Errorf("offsets: %s", got)
+	}
+}
+
 func TestProducerIDsAreNeverGivenTwice(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
