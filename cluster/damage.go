@@ -113,6 +113,17 @@ func (n *Node) unopened(id storage.ReplicaID, name string, err error) error {
 	return nil
 }
 
+// advise tells what to do where all that the broker has is of no use: raft log,
+// store, or its replica of the metadata. Without its raft log it has forgotten how it
+// voted, so it may not come back under its number.
+func (n *Node) advise(err error) error {
+	if !errors.Is(err, mqerr.ErrCorruptLog) || n.cfg.Network == nil || n.clusterID == "" {
+		return err
+	}
+	return fmt.Errorf("%w; what other brokers have is not lost: remove this one from the cluster by way of another (mq cluster remove %d), "+
+		"then start it with an empty data directory and a new id", err, n.cfg.BrokerID)
+}
+
 // replaceDamaged takes the next step for the replicas that are damaged.
 func (n *Node) replaceDamaged() {
 	all := n.damages.list()

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/raftmq/mq/cluster/network"
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
 	"github.com/raftmq/mq/internal/record"
@@ -89,13 +93,13 @@ func (c *several) sameEverywhere(topic string, partition int, want []string) {
 // store.
 func (c *several) hurt(id int32, text string) {
 	c.tb.Helper()
-	fs, dir, found := c.cfgs[id].Test.StoreFS, c.cfgs[id].Dir+"/"+storeDir, 0
-	names, err := fs.List(dir)
+	disk, dir, found := c.cfgs[id].Test.StoreFS, c.cfgs[id].Dir+"/"+storeDir, 0
+	names, err := disk.List(dir)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
 	for _, name := range names {
-		f, err := fs.Open(fs.PathJoin(dir, name))
+		f, err := disk.Open(disk.PathJoin(dir, name))
 		if err != nil {
 			c.tb.Fatal(err)
 		}
@@ -108,7 +112,7 @@ func (c *several) hurt(id int32, text string) {
 			continue
 		}
 		found++
-		out, err := fs.Create(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
+		out, err := disk.Create(disk.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
 		if err == nil {
 			_, err = out.Write(changed)
 		}
@@ -121,10 +125,16 @@ func (c *several) hurt(id int32, text string) {
 	}
 }
 
-// three is a cluster with a topic of two partitions in three replicas, and what it holds.
+// newThree is a cluster with a topic of two partitions in three replicas, and what
+// each holds.
 func newThree(t *testing.T) (c *several, values []string) {
 	c = newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	return c, c.fill()
+}
+
+func (c *several) fill() (values []string) {
+	c.tb.Helper()
+	waitFor(c.tb, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
 	c.create("t", 2)
 	for i := range 6 {
 		values = append(values, fmt.Sprintf("record %d %s", i, strings.Repeat("x", 40<<10))) // larger than what has one checksum
@@ -135,7 +145,7 @@ func newThree(t *testing.T) (c *several, values []string) {
 	for _, p := range []int{0, 1} {
 		c.sameEverywhere("t", p, values)
 	}
-	return c, values
+	return values
 }
 
 // notLeading is a broker that does not lead a partition.
@@ -340,5 +350,75 @@ func TestTheOnlyReplicaIsNotGivenUp(t *testing.T) {
 	}
 	if err := n.Failure(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Without its raft log a broker has forgotten how it voted. It says what is damaged and
+// what to do, and that does it.
+func TestABrokerWhoseRaftLogIsDamagedComesBackAsAnother(t *testing.T) {
+	t.Parallel()
+	c := &several{tb: t, onDisk: true, net: &network.Mem{}, faults: network.NewFaults(1), cfgs: map[int32]Config{}, nodes: map[int32]*Node{}}
+	for id := int32(1); id <= 3; id++ {
+		c.add(id)
+	}
+	c.ready()
+	values := c.fill()
+	id := c.notLeading("t", 0)
+	if err := c.nodes[id].Close(); err != nil {
+		t.Fatal(err)
+	}
+	delete(c.nodes, id)
+	hurtOnDisk(t, filepath.Join(c.cfgs[id].Dir, raftDir), "record 5")
+	err := opens(t, c.cfgs[id])
+	for _, says := range []string{raftDir, ".seg", "damaged at offset", fmt.Sprintf("mq cluster remove %d", id), "new id"} {
+		if !errors.Is(err, mqerr.ErrCorruptLog) || !strings.Contains(err.Error(), says) {
+			t.Errorf("it does not say %q: %v", says, err)
+		}
+	}
+	other := id%3 + 1
+	if _, err := c.nodes[other].RemoveBroker(timeout(t), &api.RemoveBrokerRequest{ID: id}); err != nil {
+		t.Fatal(err)
+	}
+	c.gone(other, id)
+	cfg := c.cfgs[id]
+	cfg.Dir, cfg.BrokerID, cfg.PeerListen = t.TempDir(), 4, "broker-4"
+	cfg.Bootstrap, cfg.Seeds = false, []string{fmt.Sprint("broker-", other)}
+	c.cfgs[4] = cfg
+	n := c.open(4)
+	c.ready()
+	for p := range 2 {
+		waitFor(t, "it to have a replica that votes", func() bool {
+			topic := n.meta.state.Load().topics["t"]
+			if topic == nil {
+				return false
+			}
+			s := topic.Partitions[p]
+			_, has := s.on(4)
+			return has && s.settled() && n.replica(s.Shard) != nil
+		})
+		c.sameEverywhere("t", p, values)
+	}
+	c.onlyOn(4, "t", 0, values)
+}
+
+// hurtOnDisk changes one byte of each place where a text stands in the files below a
+// directory.
+func hurtOnDisk(tb testing.TB, dir, text string) {
+	tb.Helper()
+	found := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		changed := bytes.ReplaceAll(content, []byte(text), append([]byte("!"), text[1:]...))
+		if err != nil || bytes.Equal(content, changed) {
+			return err
+		}
+		found++
+		return os.WriteFile(path, changed, 0o600)
+	})
+	if err != nil || found == 0 {
+		tb.Fatalf("%q is in %d files below %s, %v", text, found, dir, err)
 	}
 }

@@ -209,7 +209,7 @@ func (n *Node) raftLogFailed(cause error) {
 	case errors.Is(cause, syscall.ENOSPC), errors.Is(cause, syscall.EDQUOT):
 		kind = mqerr.ErrDiskFull
 	}
-	n.fail(fmt.Errorf("%w: raft log: %w", kind, cause))
+	n.fail(n.advise(fmt.Errorf("%w: raft log: %w", kind, cause)))
 }
 
 // fail ends the node's work: what was acknowledged is safe, or what is lost is

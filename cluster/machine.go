@@ -155,7 +155,7 @@ func (m *machine) unusable(err error) {
 	}
 	m.parked.Store(true)
 	if !replace {
-		n.fail(fmt.Errorf("%s: %w", m.r.name, err))
+		n.fail(n.advise(fmt.Errorf("%s: %w", m.r.name, err)))
 		return
 	}
 	m.r.parked(err)

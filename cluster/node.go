@@ -117,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.meta.state.Store(newMetaState())
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, n.Close())
+			err = errors.Join(n.advise(err), n.Close())
 		}
 	}()
 	if err := n.openStore(); err != nil {
