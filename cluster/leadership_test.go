@@ -3,8 +3,10 @@ package cluster
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/raftmq/mq/internal/api"
+	"github.com/raftmq/mq/internal/mqerr"
 )
 
 // ledBy counts the partitions of a topic that each broker leads.
@@ -154,4 +156,55 @@ func TestALeaderThatWasJustElectedStays(t *testing.T) {
 		_, err := old.replica(shard).epochServed()
 		return err == nil
 	})
+}
+
+// Requests that wait for what can't be replicated do not hold up a broker that closes.
+func TestABrokerThatStopsWithoutAQuorumAnswersWhatWaits(t *testing.T) {
+	t.Parallel()
+	c := newSeveral(t, 3)
+	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.create("t", 1)
+	c.put("t", 0, "0")
+	for id, n := range c.nodes {
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+		cfg := c.cfgs[id]
+		cfg.ProposeTimeout = time.Hour
+		c.cfgs[id] = cfg
+		c.open(id)
+		c.ready()
+	}
+	n := c.leader("t", 0)
+	for _, other := range c.nodes {
+		if other != n {
+			if err := other.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	answered := make(chan error, 2)
+	go func() {
+		_, err := produce(timeout(t), n, "t", 0, makeBatch(t, "1"))
+		answered <- err
+	}()
+	go func() {
+		_, err := n.CreateTopic(timeout(t), &api.CreateTopicRequest{Name: "new"})
+		answered <- err
+	}()
+	r := n.replica(n.shardOf(t, "t", 0).Shard)
+	waitFor(t, "the record to wait", func() bool { return !r.pend.empty() || len(answered) > 0 })
+	if err := n.HandOver(timeout(t)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case err := <-answered:
+			if !mqerr.OutcomeUnknown(err) && !mqerr.Retriable(err) {
+				t.Errorf("the answer is %v", err)
+			}
+		case <-timeout(t).Done():
+			t.Fatal("there is no answer")
+		}
+	}
 }

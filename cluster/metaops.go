@@ -39,7 +39,8 @@ func (n *Node) proposeMeta(ctx context.Context, cmd *metaCommand, out any) error
 			}
 			return n.waitVersion(ctx, answer.Version)
 		}
-		if !errors.Is(err, mqerr.ErrNotLeader) && !errors.Is(err, mqerr.ErrLeaderNotAvailable) || n.Failure() != nil || n.closing.Err() != nil {
+		unled := errors.Is(err, mqerr.ErrLeaderNotAvailable)
+		if !errors.Is(err, mqerr.ErrNotLeader) && !unled || unled && n.stopping.Load() || n.Failure() != nil || n.closing.Err() != nil {
 			return err
 		}
 		if over := backoff.Sleep(ctx, metaBackoff.Delay(failures)); over != nil {

@@ -44,6 +44,7 @@ type replica struct {
 	fresh    atomic.Bool   // started for the first time, nobody has led it yet
 
 	standAgain time.Time    // of the sweep loop: when a fresh shard's first election has failed
+	unled      time.Time    // of the sweep loop: since when nobody leads, as far as it saw
 	failedAt   atomic.Int64 // when the last try at one failed, ms
 }
 
@@ -320,6 +321,18 @@ func (r *replica) visit() (again, leaderless bool) {
 	})
 	l := r.lead.Load()
 	leaderless = l == nil || l.leader == 0
+	switch {
+	case !leaderless:
+		r.unled = time.Time{}
+	case r.unled.IsZero():
+		r.unled = now
+	case r.node.stopping.Load() && now.Sub(r.unled) >= electionRTT*tick:
+		// Without a quorum nothing will come of them, and requests that wait for them
+		// would hold up a broker that closes.
+		r.pend.resolveIf(func(*proposal) (result, bool) {
+			return refused(fmt.Errorf("%s: %w: nobody leads, and the broker is stopping", r.name, mqerr.ErrTimeout)), true
+		})
+	}
 	switch {
 	case r.machine.parked.Load():
 		return !r.pend.empty(), false
