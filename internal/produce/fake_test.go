@@ -1,6 +1,7 @@
 package produce_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -25,7 +26,8 @@ type cluster struct {
 
 	brokers    map[int32]*broker
 	topics     map[string]*topicLog
-	autoCreate int32 // partitions of a topic that is created by asking; 0: refuse
+	autoCreate int32        // partitions of a topic that is created by asking; 0: refuse
+	creation   func() error // what comes before that, without the lock; nil: nothing
 	nextID     int64
 	down       error // what every call fails with
 	initErr    error
@@ -155,19 +157,25 @@ func (b *broker) Metadata(_ context.Context, req *api.MetadataRequest) (*api.Met
 		return nil, c.down
 	}
 	c.metadata++
+	var refused error
+	if c.creation != nil && req.AutoCreate {
+		c.mu.Unlock()
+		refused = c.creation()
+		c.mu.Lock()
+	}
 	res := &api.MetadataResponse{}
 	for id := range c.brokers {
 		res.Brokers = append(res.Brokers, api.BrokerInfo{ID: id, Addr: fmt.Sprintf("b%d", id)})
 	}
 	for _, name := range req.Topics {
-		if c.topics[name] == nil && req.AutoCreate && c.autoCreate > 0 {
+		if c.topics[name] == nil && req.AutoCreate && c.autoCreate > 0 && refused == nil {
 			c.createLocked(name, int(c.autoCreate))
 		}
 		t := c.topics[name]
 		info := api.TopicInfo{Name: name}
 		switch {
 		case t == nil:
-			info.Err = mqerr.ErrUnknownTopicOrPartition
+			info.Err = cmp.Or(refused, error(mqerr.ErrUnknownTopicOrPartition))
 		case t.err != nil:
 			info.Err = t.err
 		default:

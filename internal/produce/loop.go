@@ -1,7 +1,9 @@
 package produce
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/raftmq/mq/internal/api"
@@ -89,7 +91,7 @@ func (e *Engine) lookLocked(t *topicState, now time.Time) (want, bool) {
 	case errors.Is(info.Err, mqerr.ErrUnknownTopicOrPartition):
 		t.learn(&e.rules, api.TopicInfo{}, e.cfg.BatchBytes, now)
 		lost = append(t.partitions[:len(t.partitions):len(t.partitions)], t.parked)
-	case !mqerr.Retriable(info.Err):
+	case !mqerr.Retriable(info.Err) && !mqerr.OutcomeUnknown(info.Err): // the latter is that of creating it
 		t.parked.fail(info.Err)
 		for _, p := range t.partitions {
 			p.fail(info.Err)
@@ -100,19 +102,29 @@ func (e *Engine) lookLocked(t *topicState, now time.Time) (want, bool) {
 		t.missing = time.Time{}
 	} else if t.missing.IsZero() {
 		t.missing = now
-	} else if now.Sub(t.missing) >= missingGrace && e.cfg.Router.Err() == nil {
+		t.wish = e.cfg.Router.Want(t.name, t.count == 0) // until that is answered nobody has refused it
+	} else if now.Sub(t.missing) >= missingGrace && e.cfg.Router.Answered(t.wish) && e.cfg.Router.Err() == nil {
 		for _, p := range lost {
 			p.fail(mqerr.ErrUnknownTopicOrPartition)
 		}
 		t.missing = time.Time{}
 	}
 	need := t.count == 0 && len(t.parked.queue) > 0
-	t.parked.trouble = e.cfg.Router.Err()
+	t.parked.trouble = trouble(cmp.Or(e.cfg.Router.Err(), info.Err))
 	for _, p := range t.partitions {
 		need = need || p.leader < 0 && len(p.queue) > 0
-		p.trouble = e.cfg.Router.Err()
+		p.trouble = t.parked.trouble
 	}
 	return want{topic: t.name, create: t.count == 0}, need
+}
+
+// trouble is an error of metadata as one of a batch that was not sent, which is
+// never of class U.
+func trouble(err error) error {
+	if mqerr.OutcomeUnknown(err) {
+		return fmt.Errorf("%w: %s", mqerr.ErrLeaderNotAvailable, err.Error())
+	}
+	return err
 }
 
 func waits(partitions []*partition) bool {

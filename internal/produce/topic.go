@@ -27,6 +27,7 @@ type topicState struct {
 	moving bool
 
 	missing time.Time // since when the brokers say that it is not there; zero when it is
+	wish    uint64    // ticket of what was asked of the Router then
 }
 
 func newTopicState(name string, limit int) *topicState {

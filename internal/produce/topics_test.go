@@ -1,7 +1,11 @@
 package produce_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +44,57 @@ func TestTopicIsCreatedByTheFirstRecord(t *testing.T) {
 		p.offset()
 		if waited := p.at.Sub(start); waited > 100*time.Millisecond {
 			h.Fatalf("took %v", waited)
+		}
+	})
+}
+
+// That the making of a topic timed out says nothing of the records, which have not left.
+func TestTopicWhoseCreationTimesOutIsAskedForAgain(t *testing.T) {
+	run(t, func(cfg *produce.Config) { cfg.DeliveryTimeout = time.Minute }, func(h *harness) {
+		var slow atomic.Bool
+		slow.Store(true)
+		h.c.set(func() {
+			delete(h.c.topics, "t")
+			h.c.autoCreate = 1
+			h.c.creation = func() error {
+				time.Sleep(10 * time.Second)
+				if slow.Load() {
+					return fmt.Errorf("%w: nobody leads it", mqerr.ErrTimeout)
+				}
+				return nil
+			}
+		})
+		err := h.send("a").failure()
+		if !mqerr.Retriable(err) || !strings.Contains(err.Error(), "1m0s: ") || !strings.Contains(err.Error(), "nobody leads it") {
+			h.Fatalf("a record for which there was no topic in time: %v", err)
+		}
+		b := h.send("b")
+		time.Sleep(time.Second)
+		slow.Store(false)
+		c := h.send("c")
+		if b, c := b.offset(), c.offset(); b != 0 || c != 1 {
+			h.Fatalf("they are at %d and %d", b, c)
+		}
+	})
+}
+
+// Others ask for a topic without creating it. The answer to that is no refusal.
+func TestTopicThatIsBeingCreatedIsNotMissing(t *testing.T) {
+	run(t, nil, func(h *harness) {
+		h.c.set(func() {
+			delete(h.c.topics, "t")
+			h.c.autoCreate = 1
+			h.c.creation = func() error { time.Sleep(10 * time.Second); return nil }
+		})
+		h.r.Want("t", false)
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithCancel(h.Context())
+		h.add(ctx, 0, "a", true)
+		time.Sleep(time.Second)
+		cancel()
+		time.Sleep(5 * time.Second)
+		if b := h.send("b"); b.offset() != 0 {
+			h.Fatal("not the first record")
 		}
 	})
 }

@@ -166,6 +166,11 @@ func (r *Router) refresh() {
 	failedBefore := r.mu.err != nil
 	r.refreshedLocked(serving, err)
 	if err != nil {
+		for _, name := range create { // which nobody may have heard of
+			if t := r.mu.topics[name]; t != nil {
+				t.create = true
+			}
+		}
 		if !failedBefore && r.ctx.Err() == nil {
 			r.cfg.Logger.Warn("no broker answers", "err", err)
 		}

@@ -295,13 +295,21 @@ func (r *Router) Cached(name string) (info api.TopicInfo, ok bool) {
 }
 
 // Want asks for a refresh of a topic, which create may bring into being, and
-// keeps the topic among those that are refreshed. See Changed.
-func (r *Router) Want(name string, create bool) {
+// keeps the topic among those that are refreshed. See Changed, and Answered for
+// the ticket.
+func (r *Router) Want(name string, create bool) (ticket uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.useLocked(name)
 	t.create = t.create || create
-	r.wantLocked(t)
+	return r.wantLocked(t)
+}
+
+// Answered reports whether what Want asked for has been done, with success.
+func (r *Router) Answered(ticket uint64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.mu.fresh >= ticket
 }
 
 // Local returns the id of the broker in this process, if there is one.

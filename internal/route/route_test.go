@@ -268,6 +268,24 @@ func TestUnknownTopicIsCreatedOnlyWhenAskedFor(t *testing.T) {
 	})
 }
 
+func TestWantIsAnsweredByASuccessOnly(t *testing.T) {
+	test(t, 1, nil, func(t *testing.T, w *world, r *route.Router) {
+		w.set(func() { w.create, w.down["b1"] = true, mqerr.ErrLeaderNotAvailable })
+		changed, ticket := r.Changed(), r.Want("new", true)
+		<-changed
+		if r.Answered(ticket) {
+			t.Error("answered by nobody")
+		}
+		w.set(func() { delete(w.down, "b1") })
+		if err := r.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if info, ok := r.Cached("new"); !r.Answered(ticket) || !ok || info.Err != nil {
+			t.Errorf("the topic is %+v", info)
+		}
+	})
+}
+
 func TestPartitionThatDoesNotExist(t *testing.T) {
 	test(t, 1, nil, func(t *testing.T, _ *world, r *route.Router) {
 		for _, p := range []int32{-1, 1} {
