@@ -50,7 +50,7 @@ func TestProgressEndsWithAClearLine(t *testing.T) {
 	t.Parallel()
 	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
 	file := filepath.Join(t.TempDir(), "lines")
-	if err := os.WriteFile(file, []byte(strings.Repeat("line\n", 10)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.Repeat("line\n", 100)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stderr := openTerminal(t, 80)
@@ -59,7 +59,7 @@ func TestProgressEndsWithAClearLine(t *testing.T) {
 	if err := produce.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	stderr.waitFor(t, "\r\x1b[Kmq: sent 10 records (40 B) to t in ")
+	stderr.waitFor(t, "\r\x1b[Kmq: sent 100 records (400 B) to t in ")
 }
 
 // Who can't have a line, or does not want it, gets none.

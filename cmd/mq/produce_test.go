@@ -58,7 +58,7 @@ func TestBrokerThatStaysAwayFailsTheRecordsInTheirTime(t *testing.T) {
 	t.Parallel()
 	broker := startBroker(t, t.TempDir(), "127.0.0.1:0")
 	config := filepath.Join(t.TempDir(), "mq.yaml")
-	if err := os.WriteFile(config, []byte("producer: {delivery_timeout: 500ms}\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("producer: {delivery_timeout: 5s}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	produce, stdin := startProduce(t, "-c", config, "--broker", broker.addr)
