@@ -57,6 +57,39 @@ func TestKilledMembersOfAGroupLoseNothing(t *testing.T) {
 		g.leave(0)
 	}
 	g.check(total)
+	g.peekWithoutALeader()
+}
+
+// peekWithoutALeader wants what can be told of a group, and exit code 6, when a
+// partition has no leader.
+func (g *groupProcess) peekWithoutALeader() {
+	g.Helper()
+	g.run("topic", "create", "alone", "-p", "3", "-r", "1")
+	produce := g.command("produce", "alone", "-p", "0")
+	produce.Stdin = strings.NewReader("x\n")
+	if err := produce.Run(); err != nil {
+		g.Fatalf("%v: %s", err, produce.Stderr)
+	}
+	g.run("group", "seek", "peeker", "--topic", "alone", "--to", "start", "--yes")
+	var victim int32 // does not lead partition 0
+	g.until("leaders on several brokers", func(int) bool {
+		info, err := mq.NewAdmin(g.client).DescribeTopic(g.Context(), "alone")
+		if err != nil {
+			return false
+		}
+		for _, p := range info.Partitions {
+			if p.Leader > 0 && p.Leader != info.Partitions[0].Leader {
+				victim = p.Leader
+			}
+		}
+		return victim > 0 && info.Partitions[0].Leader > 0
+	})
+	g.kill(int(victim) - 1)
+	peek := g.command("group", "peek", "peeker", "-f", `%p %v\n`)
+	out, _ := peek.Output() // the code tells
+	if code := peek.ProcessState.ExitCode(); code != 6 || string(out) != "0 x\n" {
+		g.Errorf("peek ended with %d and printed %q: %s", code, out, peek.Stderr)
+	}
 }
 
 // groupProcess is a group of `mq consume` processes that read from three brokers.

@@ -19,6 +19,7 @@ func newGroupSeek(p *program) *cobra.Command {
 	var which groupPartitions
 	var force bool
 	var risk risk
+	var out *output
 	cmd := &cobra.Command{
 		Use:   "seek GROUP --to OFFSET",
 		Short: "Change what a group reads next",
@@ -34,7 +35,9 @@ in each partition. An offset that is not in the log becomes the nearest that is.
 
 While the group has members this is refused. --force does it all the same, but they
 go on from where they are, and what they store next counts: it is of use for
-partitions that none of them reads.`,
+partitions that none of them reads.
+
+-o json and yaml answer with what was moved, or would be.`,
 		Example: `  mq group seek printers --to @-1h --dry-run
   mq group seek printers --to 1200 --topic jobs -p 3`,
 		Args:              exactArgs("GROUP"),
@@ -57,7 +60,7 @@ partitions that none of them reads.`,
 				return err
 			}
 			return p.admin(cmd.Context(), func(ctx context.Context, a *mq.Admin) error {
-				return p.seekGroup(ctx, a, args[0], r.From, which, force, risk)
+				return p.seekGroup(ctx, a, args[0], r.From, which, force, risk, out)
 			})
 		},
 	}
@@ -65,11 +68,22 @@ partitions that none of them reads.`,
 	which.flags(cmd, p, "only in the topic of this `name`")
 	cmd.Flags().BoolVar(&force, "force", false, "also while the group has members")
 	risk.flags(cmd)
+	out = outputFlag(cmd)
 	return cmd
 }
 
+// groupSeek is what `group seek` answers with -o.
+type groupSeek struct {
+	GroupID    string         `json:"group_id"`
+	DryRun     bool           `json:"dry_run"`
+	Partitions []mq.GroupSeek `json:"partitions"` // that move
+}
+
 // seekGroup stores the offsets that were shown.
-func (p *program) seekGroup(ctx context.Context, a *mq.Admin, groupID string, to offsets.Point, which groupPartitions, force bool, risk risk) error {
+func (p *program) seekGroup(ctx context.Context, a *mq.Admin, groupID string, to offsets.Point, which groupPartitions, force bool, risk risk, out *output) error {
+	answer := func(seeks []mq.GroupSeek) error {
+		return p.show(out, groupSeek{groupID, risk.dryRun, seeks}, func(*table) {}) // stderr has it
+	}
 	d, err := membersOf(ctx, a, groupID)
 	if err != nil {
 		return err
@@ -87,7 +101,7 @@ func (p *program) seekGroup(ctx context.Context, a *mq.Admin, groupID string, to
 	}
 	if len(moves) == 0 {
 		p.say("group %s is there already", groupID)
-		return nil
+		return answer([]mq.GroupSeek{})
 	}
 	var seeks []mq.GroupSeek
 	var plan []string
@@ -99,8 +113,10 @@ func (p *program) seekGroup(ctx context.Context, a *mq.Admin, groupID string, to
 		plan = append(plan, fmt.Sprintf("it has %s: what they store next counts", count(members, "member")))
 	}
 	what := fmt.Sprintf("group %s in %s%s", groupID, count(len(moves), "partition"), effect(moves...))
-	if ok, err := p.goAhead(ctx, risk, "move "+what, plan...); !ok || err != nil {
+	if ok, err := p.goAhead(ctx, risk, "move "+what, plan...); err != nil {
 		return err
+	} else if !ok {
+		return answer(seeks)
 	}
 	if err := a.SeekGroup(ctx, groupID, seeks, force); err != nil {
 		return err
@@ -111,7 +127,7 @@ func (p *program) seekGroup(ctx context.Context, a *mq.Admin, groupID string, to
 			p.say("  %s", line)
 		}
 	}
-	return nil
+	return answer(seeks)
 }
 
 // groupMove is a change of what a group reads next of a partition.
