@@ -110,7 +110,7 @@ var (
 	_ func(*mq.Admin, context.Context, string, []mq.GroupSeek, bool) error                             = (*mq.Admin).SeekGroup
 	_ mq.RebalanceHook                                                                                 = aHook
 	_                                                                                                  = []mq.GroupState{mq.GroupEmpty, mq.GroupReconciling, mq.GroupStable}
-	_                                                                                                  = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone}
+	_                                                                                                  = []mq.ResetPolicy{mq.ResetEarliest, mq.ResetLatest, mq.ResetNone, mq.ResetAgo(0)}
 	_                                                                                                  = []mq.Isolation{mq.ReadUncommitted, mq.ReadCommitted}
 	_                                                                                                  = []mq.ReadFrom{mq.ReadLeader, mq.ReadNearest}
 	_                                                                                                  = []string{

@@ -81,7 +81,7 @@ func TestAllFaultsOfClientConfigsAreTold(t *testing.T) {
 	wantFaults(t, err, "topic:", "required_acks:", "compression:", "batch_size:", "batch_bytes:", "max_record_bytes:", "max_in_flight:",
 		"max_buffered_records:", "max_buffered_bytes:", "timeout:", "linger:")
 	_, err = mq.NewConsumer(b, mq.ConsumerConfig{
-		Topics: []string{"t", "t", "no/topic"}, Partitions: []int32{1, 1, -1}, Start: mq.StartAt(-1), Reset: 9, Isolation: 9, MaxBytes: -1,
+		Topics: []string{"t", "t", "no/topic"}, Partitions: []int32{1, 1, -1}, Start: mq.StartAt(-1), Reset: -9, Isolation: 9, MaxBytes: -1,
 		MinBytes: -1, MaxWait: -1, PollInterval: -1, MaxBufferedBytes: -1, Timeout: -1, CloseTimeout: -1,
 	})
 	wantFaults(t, err, "topics:", "partitions:", "start:", "reset:", "isolation:", "max_bytes:", "min_bytes:", "max_wait:", "poll_interval:",

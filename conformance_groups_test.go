@@ -21,6 +21,7 @@ var conformGroups = []behaviour{
 	{"the lag of a group is what it has not read", testGroupLag},
 	{"Commit refuses what it can't know", testCommitRefuses},
 	{"after a trim or retention the reset policy answers", testResetPolicy},
+	{"without an offset reading may begin with what is not older than a duration", testResetAgo},
 }
 
 var conformReset = []behaviour{
@@ -307,11 +308,33 @@ func testCommitRefuses(t *testing.T, s *site) {
 	wantError(t, c.Commit(soon(t), got[1]), mq.ErrInvalidRequest) // from before the seek
 }
 
+func testResetAgo(t *testing.T, s *site) {
+	name := s.topic(t, 1)
+	p := s.producer(t, mq.ProducerConfig{Topic: name})
+	for _, ago := range []time.Duration{48 * time.Hour, 24 * time.Hour, 0} {
+		if err := p.Send(soon(t), &mq.Record{Value: []byte(ago.String()), Timestamp: time.Now().Add(-ago)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ago, want := range map[time.Duration]string{72 * time.Hour: "48h0m0s", 30 * time.Hour: "24h0m0s", time.Hour: "0s"} {
+		c := s.consumer(t, mq.ConsumerConfig{Topics: []string{name}, GroupID: name + ago.String(), Reset: mq.ResetAgo(ago)})
+		if got := takeOne(t, c); got != want {
+			t.Errorf("%v ago: begins with %s, want %s", ago, got, want)
+		}
+		if err := c.Seek(soon(t), mq.StartCommitted); err != nil { // nothing is
+			t.Fatal(err)
+		}
+		if got := takeOne(t, c); got != want {
+			t.Errorf("%v ago: after a Seek begins with %s, want %s", ago, got, want)
+		}
+	}
+}
+
 func testResetPolicy(t *testing.T, s *site) {
 	for _, c := range []struct {
 		reset mq.ResetPolicy
 		want  string // "" for an error
-	}{{mq.ResetEarliest, "6"}, {mq.ResetLatest, "new"}, {mq.ResetNone, ""}} {
+	}{{mq.ResetEarliest, "6"}, {mq.ResetLatest, "new"}, {mq.ResetNone, ""}, {mq.ResetAgo(time.Hour), "6"}} {
 		t.Run(c.reset.String(), func(t *testing.T) {
 			name := tenRecords(t, s)
 			cfg := mq.ConsumerConfig{Topics: []string{name}, GroupID: name, Reset: mq.ResetEarliest, AutoCommitInterval: -1}

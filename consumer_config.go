@@ -328,30 +328,6 @@ const (
 	AssignRange   = api.AssignRange   // partitions of the same number, of different topics, go to the same member
 )
 
-// ResetPolicy says where to go on when there is no valid offset. In YAML it is
-// its name. Kafka: auto.offset.reset.
-type ResetPolicy uint8
-
-// The policies.
-const (
-	ResetEarliest = ResetPolicy(fetch.ResetEarliest) // the first record there is
-	ResetLatest   = ResetPolicy(fetch.ResetLatest)   // records that come from now on
-	ResetNone     = ResetPolicy(fetch.ResetNone)     // nowhere: reading fails with ErrOffsetOutOfRange
-)
-
-var resetNames = []string{ResetEarliest: "earliest", ResetLatest: "latest", ResetNone: "none"}
-
-// String returns earliest, latest or none.
-func (p ResetPolicy) String() string { return nameOf(resetNames, "ResetPolicy", uint8(p)) }
-
-// MarshalText implements encoding.TextMarshaler.
-func (p ResetPolicy) MarshalText() ([]byte, error) { return marshalName(resetNames, uint8(p)) }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (p *ResetPolicy) UnmarshalText(text []byte) error {
-	return unmarshalName(resetNames, (*uint8)(p), text)
-}
-
 // Isolation says which records of transactions are read. In YAML it is its
 // name. Kafka: isolation.level.
 type Isolation uint8

@@ -16,7 +16,7 @@ func TestConsumerConfigFaultsAreAllNamed(t *testing.T) {
 	c := newFakeCluster()
 	e, _ := c.endpoint(t)
 	_, err := mq.NewConsumer(e, mq.ConsumerConfig{
-		Topics: []string{"a/b", "a", "a"}, Partitions: []int32{-1, 2, 2}, Start: mq.StartAt(-3), Reset: 9, Isolation: 9, ReadFrom: 9,
+		Topics: []string{"a/b", "a", "a"}, Partitions: []int32{-1, 2, 2}, Start: mq.StartAt(-3), Reset: -9, Isolation: 9, ReadFrom: 9,
 		MaxBytes: -1, MinBytes: -1, MaxWait: -1, PollInterval: -1, MaxBufferedBytes: -1, Timeout: -1, CloseTimeout: -1,
 		Concurrency: -1, Retry: mq.RetryPolicy{Backoff: -1, MaxBackoff: -1}, DeadLetterTopic: "a",
 	})
@@ -62,6 +62,9 @@ func TestConsumerSettingsHaveATextForm(t *testing.T) {
 		{mq.ResetEarliest, "earliest", "", "never"},
 		{mq.ResetLatest, "latest", "", "0"},
 		{mq.ResetNone, "none", "", ""},
+		{mq.ResetAgo(90 * time.Minute), "@-1h30m0s", "@-90m", "@-0s"},
+		{mq.ResetAgo(-1), "latest", "", "@-yesterday"},
+		{mq.ResetAgo(time.Nanosecond), "@-1ns", "", "@--1h"},
 		{mq.ReadUncommitted, "read_uncommitted", "", "dirty"},
 		{mq.ReadCommitted, "read_committed", "", ""},
 	} {

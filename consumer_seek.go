@@ -77,14 +77,11 @@ func (c *Consumer) find(ctx context.Context, to Start, tps []api.TopicPartition)
 		return nil, err
 	}
 	return fillIn(offsets, tps, func(missing []api.TopicPartition) ([]int64, error) {
-		switch c.cfg.Reset {
-		case ResetEarliest:
-			return c.offsetsAt(ctx, missing, api.EarliestTimestamp)
-		case ResetLatest:
-			return c.offsetsAt(ctx, missing, api.LatestTimestamp)
-		default:
+		at, ok := fetch.Reset(c.cfg.Reset).Timestamp()
+		if !ok {
 			return nil, fmt.Errorf("nothing is committed for %s/%d: %w", missing[0].Topic, missing[0].Partition, ErrOffsetOutOfRange)
 		}
+		return c.offsetsAt(ctx, missing, at)
 	})
 }
 

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/raftmq/mq/internal/api"
 	"github.com/raftmq/mq/internal/mqerr"
@@ -23,15 +24,29 @@ const (
 	AtTime
 )
 
-// Reset says what happens where there is no valid offset. Kafka: auto.offset.reset.
-type Reset uint8
+// Reset says what happens where there is no valid offset: one of the constants, or,
+// positive, the time in ns since which records are wanted. Kafka: auto.offset.reset.
+type Reset int64
 
 // The kinds of Reset.
 const (
-	ResetEarliest Reset = iota
+	ResetEarliest Reset = -iota
 	ResetLatest
 	ResetNone
 )
+
+// Timestamp is what to look up, now; ok is false for ResetNone.
+func (r Reset) Timestamp() (at int64, ok bool) {
+	switch {
+	case r > 0:
+		return max(time.Now().Add(-time.Duration(r)).UnixMilli(), 0), true
+	case r == ResetEarliest:
+		return api.EarliestTimestamp, true
+	case r == ResetLatest:
+		return api.LatestTimestamp, true
+	}
+	return 0, false
+}
 
 // beginLocked sets a new partition to where the configuration says. One that
 // came into being while the consumer ran holds only records that are new to
@@ -78,11 +93,12 @@ var errNoCommitted = fmt.Errorf("%w: no offset is committed and the reset policy
 
 // resetLocked applies the reset policy; err says why there is need for it.
 func (s *Set) resetLocked(p *Partition, err error) {
+	at, ok := s.cfg.Reset.Timestamp()
 	switch {
-	case p.position == unknown && p.late, s.cfg.Reset == ResetEarliest:
+	case p.position == unknown && p.late:
 		p.lookUp(api.EarliestTimestamp)
-	case s.cfg.Reset == ResetLatest:
-		p.lookUp(api.LatestTimestamp)
+	case ok:
+		p.lookUp(at)
 	default:
 		p.fail(p.fetchAt, unknown, err)
 		s.readyLocked(p)
