@@ -160,7 +160,7 @@ var contract = []any{
 	mq.PartitionOffset{Partition: 1, Offset: 1, Timestamp: time.Now(), LeaderEpoch: 1},
 	mq.ClusterInfo{ID: "i", Controller: 1, Brokers: []mq.BrokerInfo{{}}},
 	mq.BrokerInfo{ID: 1, Addr: "a", Rack: "r"},
-	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}, FeatureLevel: 1},
+	mq.ClusterHealth{ID: "i", Controller: 1, Brokers: []mq.BrokerHealth{{}}, Leaderless: []string{"t/0"}, UnderReplicated: []string{"t/0"}, Diverged: []string{"t/0 on broker 2"}, FeatureLevel: 1},
 	mq.BrokerHealth{
 		BrokerInfo: mq.BrokerInfo{ID: 1}, PeerAddr: "p", DirectoryID: "d", Reachable: true, MetadataVoter: true, Replicas: 1, Leaders: 1,
 		Behind: 1, Waiting: "w", Fenced: "f", Damaged: []string{"t/0: why"}, Leaving: true, FeatureLevel: 1,
@@ -191,7 +191,7 @@ var contract = []any{
 		Groups:     []mq.GroupStats{{Group: "g", Members: 1, Rebalances: 1, Partitions: []mq.GroupPartitionStats{{}}}},
 		Partitions: []mq.PartitionStats{{}}, Connections: 1, RequestsInFlight: 1, InFlightBytes: 1, HeldBytes: 1, RaftLogBytes: 1,
 		StorageBytes: 1, StorageFsyncs: 1, StorageFsyncTime: 1, StorageL0Files: 1, DiskFreeBytes: 1, LeaderChanges: 1, RaftSnapshots: 1,
-		DamagedReplicas: 1, ReplacedReplicas: 1, ProduceRefused: 1, Fenced: mq.ErrBusy,
+		DamagedReplicas: 1, ReplacedReplicas: 1, DivergedReplicas: 1, ProduceRefused: 1, Fenced: mq.ErrBusy,
 	},
 	mq.GroupPartitionStats{Topic: "t", Partition: 1, Committed: 1, Lag: 1},
 	mq.PartitionStats{

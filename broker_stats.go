@@ -30,6 +30,7 @@ type BrokerStats struct {
 	RaftSnapshots     int64 // times a raft log was cut
 	SnapshotsSent     int64 // to brokers that had fallen behind the log
 	SnapshotsReceived int64
+	DivergedReplicas  int               // that do not hold the records that those led by this broker do; must be 0
 	DamagedReplicas   int               // that can't be read; see ClusterHealth
 	ReplacedReplicas  int64             // that were damaged and given up, for other brokers to replace
 	ProduceRefused    int64             // batches refused
@@ -100,7 +101,7 @@ func (b *Broker) Stats() BrokerStats {
 		Brokers: n.Brokers, Leaderless: n.Leaderless, UnderReplicated: n.UnderReplicated,
 		LeaderChanges: n.LeaderChanges, ProposalsDropped: n.ProposalsDropped,
 		RaftSnapshots: n.RaftSnapshots, SnapshotsSent: n.SnapshotsSent, SnapshotsReceived: n.SnapshotsReceived,
-		DamagedReplicas: n.Damaged, ReplacedReplicas: n.Replaced,
+		DivergedReplicas: n.Diverged, DamagedReplicas: n.Damaged, ReplacedReplicas: n.Replaced,
 		ProduceRefused: n.ProduceRefused, Fenced: n.Fenced,
 	}
 	if n.DiskFreeKnown {

@@ -100,6 +100,7 @@ func TestMetricsMove(t *testing.T) {
 			`mq_produce_refused_total`:                                   0,
 			`mq_produce_in_flight_bytes`:                                 0,
 			`mq_storage_read_only`:                                       0,
+			`mq_cluster_diverged_replicas`:                               0,
 			`mq_storage_damaged_replicas`:                                0,
 			`mq_storage_replaced_replicas_total`:                         0,
 			`mq_build_info{goversion="` + runtime.Version() + `",revision="",version="` + mq.Version() + `"}`: 1,

@@ -31,6 +31,7 @@ type stateAnswer struct {
 	Waiting string            `json:"waiting,omitempty"`
 	Fenced  string            `json:"fenced,omitempty"`
 	Damaged []string          `json:"damaged,omitempty"` // replicas, and why
+	Differ  []string          `json:"differ,omitempty"`  // replicas that do not hold what its own do, which lead
 }
 
 func (n *Node) serveState(context.Context, *stateRequest) (*stateAnswer, error) {
@@ -40,6 +41,8 @@ func (n *Node) serveState(context.Context, *stateRequest) (*stateAnswer, error) 
 			a.Damaged = append(a.Damaged, fmt.Sprintf("%s: %v", d.name, d.err))
 		}
 	}
+	a.Differ = slices.Sorted(maps.Values(n.diverged()))
+	a.Differ = a.Differ[:min(len(a.Differ), maxNames)]
 	n.eachReplica(func(r *replica) {
 		a.Applied[r.id.Shard] = r.index.Load()
 		if _, err := r.epochServed(); err == nil {
@@ -95,6 +98,10 @@ func (n *Node) DescribeCluster(ctx context.Context, _ *api.DescribeClusterReques
 	}
 	resp := &api.DescribeClusterResponse{ClusterID: s.clusterID, Controller: n.leaderOf(meta), FeatureLevel: int32(s.feature)}
 	resp.Leaderless, resp.UnderReplicated = s.lacking(targets)
+	for _, h := range heard {
+		resp.Diverged = append(resp.Diverged, h.answer.Differ...)
+	}
+	slices.Sort(resp.Diverged)
 	load := s.load()
 	for _, id := range slices.Sorted(maps.Keys(s.brokers)) {
 		b, h, err := s.brokers[id], heard[id].answer, heard[id].err

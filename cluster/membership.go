@@ -53,6 +53,7 @@ func (n *Node) membershipLoop() {
 		n.eachReplica(n.settle)
 		n.replenish()
 		n.balance()
+		n.compareNowAndThen()
 		n.checkRemoved()
 	}
 }

@@ -58,6 +58,7 @@ type Node struct {
 
 	coordinator coordinator // of groups
 	damages     damages
+	comparisons comparisons
 
 	lost     lost // brokers that may be dead
 	guesses  atomic.Uint64

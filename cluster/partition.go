@@ -27,6 +27,7 @@ type partition struct {
 	grown     func(bytes int)  // told of appended bytes
 	resized   func(size int64) // told of the size at rest
 
+	marks          atomic.Pointer[marks]
 	size           atomic.Int64 // at rest, as last told to resized
 	oldestProducer atomic.Int64 // no producer was silent for longer, ms
 	sinceRetention int          // bytes appended since retention was nudged
@@ -42,6 +43,7 @@ func (p *partition) open() (uint64, error) {
 		return 0, err
 	}
 	p.log = log
+	p.marks.Store(startMarks(log.State()))
 	p.resized(log.State().Bytes)
 	return log.Applied(), p.loadProducers()
 }
@@ -65,19 +67,21 @@ func (p *partition) restore(r io.Reader, stop <-chan struct{}) (uint64, error) {
 	if err := p.log.Restore(r, stop); err != nil {
 		return 0, err
 	}
+	p.marks.Store(startMarks(p.log.State()))
 	p.resized(p.log.State().Bytes)
 	p.readers.wake()
 	return p.log.State().Applied, p.loadProducers()
 }
 
 func (p *partition) begin() tx {
-	return &partitionTx{p: p, batch: p.log.NewBatch()}
+	return &partitionTx{p: p, batch: p.log.NewBatch(), marks: *p.marks.Load()}
 }
 
 // partitionTx is one Update of a partition.
 type partitionTx struct {
 	p        *partition
 	batch    *storage.LogBatch
+	marks    marks
 	records  int
 	appended int // bytes
 }
@@ -131,6 +135,7 @@ func (t *partitionTx) append(h header, body []byte) result {
 	if err := t.batch.Append(t.p.scratch, first, last, info.MaxTimestamp, now); err != nil {
 		return refused(err)
 	}
+	t.marks.grow(first, t.batch.State())
 	if info.ProducerID >= 0 {
 		entry, forget, full := t.p.producers.add(info, first, now)
 		if full {
@@ -170,6 +175,8 @@ func (t *partitionTx) commit(applied uint64) error {
 	t.p.traffic.produced(t.records, t.appended)
 	t.p.readers.wake()
 	if t.appended > 0 {
+		now := t.marks
+		t.p.marks.Store(&now)
 		t.p.grown(t.appended)
 	}
 	return nil

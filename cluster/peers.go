@@ -127,6 +127,7 @@ const (
 	callKnown  = "known"  // knownRequest → knownAnswer
 	callStatus = "status" // statusRequest → statusAnswer
 	callState  = "state"  // stateRequest → stateAnswer
+	callMarks  = "marks"  // marksRequest → marksAnswer
 )
 
 // serveCall answers other brokers.
@@ -144,6 +145,8 @@ func (n *Node) serveCall(ctx context.Context, from network.Identity, method stri
 		return serve(ctx, payload, n.serveMeet)
 	case callState:
 		return serve(ctx, payload, n.serveState)
+	case callMarks:
+		return serve(ctx, payload, n.serveMarks)
 	}
 	return nil, fmt.Errorf("%w: call %q of %v", mqerr.ErrUnsupportedVersion, method, from)
 }

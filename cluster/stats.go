@@ -97,6 +97,7 @@ type Stats struct {
 	RaftSnapshots     int64 // times a raft log was cut
 	SnapshotsSent     int64 // to other brokers
 	SnapshotsReceived int64
+	Diverged          int               // replicas that do not hold what those led here do
 	Damaged           int               // replicas that can't be read
 	Replaced          int64             // and those that were given up, for the others to replace
 	ProduceRefused    int64             // batches refused before they were proposed
@@ -147,7 +148,7 @@ func (n *Node) Stats() Stats {
 		RaftSnapshots: n.stats.snapshots.Load(),
 		SnapshotsSent: n.stats.snapshotsSent.Load(), SnapshotsReceived: n.stats.snapshotsReceived.Load(),
 		ProduceRefused: n.stats.refused.Load(), ProduceFailures: n.stats.failed.list(meta),
-		Damaged: len(n.damages.list()), Replaced: n.damages.replaced.Load(),
+		Diverged: len(n.diverged()), Damaged: len(n.damages.list()), Replaced: n.damages.replaced.Load(),
 		InFlightBytes: n.inflight.used.Load(),
 		HeldBytes:     n.held.Load(), Fenced: n.fenced(),
 		Storage: n.store.Metrics(),

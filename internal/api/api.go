@@ -157,6 +157,9 @@ type DescribeClusterResponse struct {
 	// Names of shards, some of them when there are many.
 	Leaderless      []string // nobody leads them
 	UnderReplicated []string // fewer replicas vote than there should be
+	// Replicas that were found not to hold the records that their leader does, as in
+	// "t/0 on broker 2 below offset 7".
+	Diverged []string
 	FeatureLevel    int32    // of the commands that brokers write; 0 when unknown
 }
 

@@ -72,7 +72,9 @@ type DescribeClusterResponse struct {
 	// Shards with fewer replicas that vote than there should be, some of them.
 	UnderReplicated []string `protobuf:"bytes,5,rep,name=under_replicated,json=underReplicated,proto3" json:"under_replicated,omitempty"`
 	// Feature level of the commands that brokers write; 0 when unknown.
-	FeatureLevel  int32 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	FeatureLevel int32 `protobuf:"varint,6,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
+	// Replicas that do not hold the records that their leader does, some of them.
+	Diverged      []string `protobuf:"bytes,7,rep,name=diverged,proto3" json:"diverged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -147,6 +149,13 @@ func (x *DescribeClusterResponse) GetFeatureLevel() int32 {
 		return x.FeatureLevel
 	}
 	return 0
+}
+
+func (x *DescribeClusterResponse) GetDiverged() []string {
+	if x != nil {
+		return x.Diverged
+	}
+	return nil
 }
 
 // BrokerState is how a broker is. With error it could not be asked, and what
@@ -580,7 +589,7 @@ var File_mq_v1_cluster_proto protoreflect.FileDescriptor
 const file_mq_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x13mq/v1/cluster.proto\x12\x05mq.v1\x1a\x11mq/v1/error.proto\x1a\x15mq/v1/partition.proto\x1a\x11mq/v1/topic.proto\"\x18\n" +
-	"\x16DescribeClusterRequest\"\xf6\x01\n" +
+	"\x16DescribeClusterRequest\"\x92\x02\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x1e\n" +
@@ -592,7 +601,8 @@ const file_mq_v1_cluster_proto_rawDesc = "" +
 	"leaderless\x18\x04 \x03(\tR\n" +
 	"leaderless\x12)\n" +
 	"\x10under_replicated\x18\x05 \x03(\tR\x0funderReplicated\x12#\n" +
-	"\rfeature_level\x18\x06 \x01(\x05R\ffeatureLevel\"\x9c\x03\n" +
+	"\rfeature_level\x18\x06 \x01(\x05R\ffeatureLevel\x12\x1a\n" +
+	"\bdiverged\x18\a \x03(\tR\bdiverged\"\x9c\x03\n" +
 	"\vBrokerState\x12)\n" +
 	"\x06broker\x18\x01 \x01(\v2\x11.mq.v1.BrokerInfoR\x06broker\x12\x1b\n" +
 	"\tpeer_addr\x18\x02 \x01(\tR\bpeerAddr\x12!\n" +

@@ -18,6 +18,7 @@ var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterRespo
 			Brokers:         encodeList(a.Brokers, encodeBrokerState),
 			Leaderless:      a.Leaderless,
 			UnderReplicated: a.UnderReplicated,
+			Diverged:        a.Diverged,
 			FeatureLevel:    a.FeatureLevel,
 		}
 	},
@@ -28,6 +29,7 @@ var DescribeCluster = Codec[api.DescribeClusterRequest, api.DescribeClusterRespo
 			Brokers:         decodeList(m.GetBrokers(), decodeBrokerState),
 			Leaderless:      m.GetLeaderless(),
 			UnderReplicated: m.GetUnderReplicated(),
+			Diverged:        m.GetDiverged(),
 			FeatureLevel:    m.GetFeatureLevel(),
 		}
 	},
