@@ -119,7 +119,7 @@ func tryChild(t testing.TB, dir, listen string) (*childProcess, error) {
 	c.ended = sync.OnceValue(c.cmd.Wait)
 	t.Cleanup(func() {
 		c.stdin.Close()
-		stuck := time.AfterFunc(20*time.Second, func() { c.cmd.Process.Kill() })
+		stuck := time.AfterFunc(time.Minute, func() { c.cmd.Process.Kill() })
 		c.ended()
 		stuck.Stop()
 	})
@@ -180,7 +180,7 @@ func childQuiet() error {
 // childRead opens a broker on a directory that may be damaged and prints the
 // values of topic t, one a line, if it gets that far.
 func childRead() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	defer cancel()
 	b, err := mq.OpenBroker(ctx, mq.BrokerConfig{DataDir: os.Getenv(childDir), MinFreeBytes: -1})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq"
 )
@@ -34,7 +33,7 @@ func openCluster(t *testing.T, count int32, change func(*mq.BrokerConfig)) map[i
 		brokers[id] = b
 	}
 	for id, b := range brokers {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hang)
 		defer cancel()
 		if err := b.WaitReady(ctx); err != nil {
 			t.Fatalf("broker %d: %v", id, err)
@@ -46,7 +45,7 @@ func openCluster(t *testing.T, count int32, change func(*mq.BrokerConfig)) map[i
 func TestEveryBrokerOfAClusterIsAnEndpointForAllOfIt(t *testing.T) {
 	t.Parallel()
 	brokers := openCluster(t, 3, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	info, err := mq.NewAdmin(brokers[2]).CreateTopic(ctx, mq.TopicSpec{Name: "t", Partitions: 6})
 	if err != nil {
@@ -99,7 +98,7 @@ func TestEveryBrokerOfAClusterIsAnEndpointForAllOfIt(t *testing.T) {
 func TestProducersAndConsumersFollowTheLeaders(t *testing.T) {
 	t.Parallel()
 	brokers := openCluster(t, 3, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	if _, err := mq.NewAdmin(brokers[1]).CreateTopic(ctx, mq.TopicSpec{Name: "t", Partitions: 6}); err != nil {
 		t.Fatal(err)
@@ -145,7 +144,7 @@ func TestProducersAndConsumersFollowTheLeaders(t *testing.T) {
 func TestGroupsOfAClusterAreListedWhereverTheyAre(t *testing.T) {
 	t.Parallel()
 	brokers := openCluster(t, 4, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	if _, err := mq.NewAdmin(brokers[1]).CreateTopic(ctx, mq.TopicSpec{Name: "t"}); err != nil {
 		t.Fatal(err)

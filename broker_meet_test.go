@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq"
 )
@@ -31,7 +30,7 @@ func TestBrokersMeetAgainWhenAllAddressesHaveChanged(t *testing.T) {
 			t.Cleanup(func() { _ = b.Close() })
 			brokers = append(brokers, b)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), hang)
 		defer cancel()
 		for i, b := range brokers {
 			if err := b.WaitReady(ctx); err != nil {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq"
 )
@@ -60,7 +59,7 @@ func TestWaitReadyTellsWhyTheBrokerFailed(t *testing.T) {
 	first := open(1, t.TempDir())
 	twin := open(1, t.TempDir(), first.PeerAddr()) // the number is taken
 	for range 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hang)
 		defer cancel()
 		if err := twin.WaitReady(ctx); !errors.Is(err, mq.ErrInvalidRequest) || errors.Is(err, mq.ErrClosed) {
 			t.Errorf("it says %v", err)

@@ -68,7 +68,7 @@ func TestBrokersWithMutualTLSFormAClusterAndRefuseStrangers(t *testing.T) {
 		t.Cleanup(func() { _ = b.Close() })
 		return b
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	var brokers []*mq.Broker
 	for id := int32(1); id <= 3; id++ {

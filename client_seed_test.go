@@ -3,7 +3,6 @@ package mq_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/raftmq/mq"
 )
@@ -12,7 +11,7 @@ import (
 func TestAClientThatKnowsOneBrokerOutlivesIt(t *testing.T) {
 	t.Parallel()
 	brokers := openCluster(t, 3, func(cfg *mq.BrokerConfig) { cfg.Listen = "127.0.0.1:0" })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	if _, err := mq.NewAdmin(brokers[2]).CreateTopic(ctx, mq.TopicSpec{Name: "t", Partitions: 3}); err != nil {
 		t.Fatal(err)

@@ -157,8 +157,9 @@ func testMembersComeAndGo(t *testing.T, s *site) {
 func testMemberIsFenced(t *testing.T, s *site) {
 	name := tenRecords(t, s)
 	lost := make(chan []mq.TopicPartition, 1)
-	cfg := mq.ConsumerConfig{Topics: []string{name}, GroupID: name, AutoCommitInterval: -1, SessionTimeout: time.Second}
+	cfg := mq.ConsumerConfig{Topics: []string{name}, GroupID: name, AutoCommitInterval: -1}
 	slow := cfg
+	slow.SessionTimeout = 5 * time.Second // in which it is heard even on a slow machine
 	slow.OnLost = func(_ context.Context, tps []mq.TopicPartition) { lost <- tps }
 	c := s.consumer(t, slow)
 	if err := c.Commit(soon(t), take(t, c, 3)...); err != nil {

@@ -34,7 +34,7 @@ func startStream(t *testing.T, e mq.Endpoint, topic string) *stream {
 	t.Helper()
 	s := &stream{t: t, topic: topic, read: make(chan []string, 1), want: make(chan int, 1)}
 	s.p = newProducer(t, e, mq.ProducerConfig{Topic: topic, BatchSize: 10, MaxInFlight: 8})
-	c := newConsumer(t, e, mq.ConsumerConfig{Topics: []string{topic}, GroupID: topic, AutoCommitInterval: 5 * time.Millisecond})
+	c := newConsumer(t, e, mq.ConsumerConfig{Topics: []string{topic}, GroupID: topic, AutoCommitInterval: 5 * time.Millisecond, SessionTimeout: 10 * time.Minute})
 	ctx, cancel := context.WithTimeout(context.Background(), hang)
 	var wg sync.WaitGroup
 	t.Cleanup(func() { cancel(); wg.Wait() })

@@ -30,7 +30,7 @@ func TestCloseEndsAlthoughItsOwnHookDoesNotReturn(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("close: %v", err)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(hang):
 			t.Fatal("close does not end")
 		}
 		committed(t, c, 0, 1)

@@ -14,7 +14,7 @@ import (
 // until asks again until ok, and returns the last answer.
 func until[T any](t *testing.T, ask func(context.Context) (T, error), ok func(T) bool) T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	var last T
 	for {
@@ -60,13 +60,10 @@ func TestClusterHealthTellsHowEveryBrokerIs(t *testing.T) {
 	}
 	for _, id := range []int32{1, 3} {
 		c := until(t, mq.NewAdmin(brokers[id]).ClusterHealth, func(c mq.ClusterHealth) bool {
-			return c.Controller > 0 && c.Controller != 2 && len(c.Leaderless) == 0
+			return c.Controller > 0 && c.Controller != 2 && slices.Equal(c.Problems(), []string{"broker 2 is not reachable"})
 		})
 		if b := c.Brokers[1]; b.Reachable || b.ID != 2 || b.Replicas < 6 || b.Leaders != 0 {
 			t.Errorf("by broker %d: %+v", id, b)
-		}
-		if p := c.Problems(); !slices.Equal(p, []string{"broker 2 is not reachable"}) {
-			t.Errorf("by broker %d: %q", id, p)
 		}
 	}
 	if err := brokers[3].Close(); err != nil {
@@ -170,12 +167,14 @@ func TestDescribeTopicTellsHowFarEachReplicaIs(t *testing.T) {
 	if err := brokers[3].Close(); err != nil {
 		t.Fatal(err)
 	}
-	info := until(t, describe, everywhere(0, -1))
-	for _, p := range info.Partitions {
-		for i, r := range p.ReplicaLogs {
-			if r.Broker != p.Replicas[i] || (r.Lag < 0) != (r.Broker == 3) {
-				t.Errorf("partition %d: %+v", p.Partition, p.ReplicaLogs)
+	until(t, describe, func(info mq.TopicInfo) bool {
+		for _, p := range info.Partitions {
+			for i, r := range p.ReplicaLogs {
+				if r.Broker != p.Replicas[i] || (r.Lag < 0) != (r.Broker == 3) {
+					return false // one that is busy is not heard either
+				}
 			}
 		}
-	}
+		return everywhere(0, -1)(info)
+	})
 }

@@ -75,7 +75,7 @@ func (l *load) count(r *mq.Record, err error) {
 func (l *load) goesOn(t *testing.T) {
 	t.Helper()
 	const many = 50
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	every := time.NewTicker(5 * time.Millisecond)
 	defer every.Stop()
 	for p := range l.acked {

@@ -104,6 +104,9 @@ func TestWaitConnectedTellsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	addr := freeAddr(t)
 	c := dial(t, addr, transport.ClientConfig{})
+	if _, err := c.Metadata(within(t), &api.MetadataRequest{}); err == nil { // it has tried
+		t.Fatal("somebody answered")
+	}
 	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	err := c.WaitConnected(short)

@@ -52,7 +52,7 @@ func dial(t testing.TB, addr string, cfg transport.ClientConfig) *transport.Clie
 // within is a context for what must not take long.
 func within(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

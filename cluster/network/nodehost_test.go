@@ -173,7 +173,7 @@ func put(t *testing.T, of []*member, first, last uint64) {
 	for i := first; i <= last; i++ {
 		eventually(t, fmt.Sprintf("%d is committed", i), func() bool {
 			m := leader(t, of)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			_, err := m.host.SyncPropose(ctx, m.host.GetNoOPSession(shard), binary.LittleEndian.AppendUint64(nil, i))
 			return err == nil
@@ -229,7 +229,7 @@ func TestThreeNodeHostsReplicateFailOverAndCatchUp(t *testing.T) {
 		agree(t, rest, 200)
 		for _, m := range rest {
 			eventually(t, "a snapshot is taken", func() bool {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				_, err := m.host.SyncRequestSnapshot(ctx, shard, dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 1})
 				return err == nil

@@ -58,7 +58,7 @@ func TestFailingDiskEndsAcknowledgementsAndNotTheProcess(t *testing.T) {
 				if !errors.Is(err, errBroken) {
 					t.Fatalf("told %v", err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(2 * time.Minute):
 				t.Fatal("nobody was told")
 			}
 			if err := h.log.Err(); !errors.Is(err, errBroken) {
@@ -198,7 +198,7 @@ func TestFullDiskHoldsCommitsUntilThereIsRoom(t *testing.T) {
 // waitFor waits until cond holds.
 func waitFor(t testing.TB, cond func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for !cond() {
 		if ctx.Err() != nil {

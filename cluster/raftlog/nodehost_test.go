@@ -247,7 +247,7 @@ func (h *host) startReplica(shard uint64) error {
 // leader waits until a shard has a leader.
 func (h *host) leader(t testing.TB, shard uint64) uint64 {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
 		if id, _, ok, err := h.GetLeaderID(shard); err == nil && ok {
 			return id
 		}
@@ -260,7 +260,7 @@ func (h *host) leader(t testing.TB, shard uint64) uint64 {
 // propose proposes and waits for the result.
 func (h *host) propose(t testing.TB, shard uint64, cmd []byte) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	r, err := h.SyncPropose(ctx, h.GetNoOPSession(shard), cmd)
 	if err != nil {
@@ -272,7 +272,7 @@ func (h *host) propose(t testing.TB, shard uint64, cmd []byte) uint64 {
 // cut removes what was applied from the log of a shard.
 func (h *host) cut(t testing.TB, shard uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	o := dragonboat.SnapshotOption{OverrideCompactionOverhead: true, CompactionOverhead: 5}
 	if _, err := h.SyncRequestSnapshot(ctx, shard, o); err != nil && !errors.Is(err, dragonboat.ErrRejected) {
@@ -282,7 +282,7 @@ func (h *host) cut(t testing.TB, shard uint64) {
 
 func (h *host) count(t testing.TB, shard uint64) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	v, err := h.SyncRead(ctx, shard, nil)
 	if err != nil {
@@ -336,7 +336,7 @@ func TestThreeNodeHostsRunOnTheLog(t *testing.T) {
 	for round := range uint64(3) {
 		var hosts []*host
 		for i := range 3 {
-			h := startHost(t, hostConfig{net: net, addr: members[uint64(i+1)], fs: fss[i], dir: "/data", log: &opts})
+			h := startHost(t, hostConfig{net: net, addr: members[uint64(i+1)], fs: fss[i], dir: "/data", log: &opts, rtt: 20})
 			hosts = append(hosts, h)
 			h.startShard(t, 9, uint64(i+1), members, disks[i])
 		}
