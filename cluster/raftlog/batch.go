@@ -27,10 +27,11 @@ type batch struct {
 	cuts []splice
 	size int    // bytes of frames, with the payloads of splices
 	crcs []byte // checksums of the frames, in order
+	locs []loc  // of the frames of all entries
 	ops  []op
 
 	caller uint64        // a bit for the worker that waits, 0 for others
-	done   chan struct{} // closed by the writer when it is on stable storage and applied
+	done   chan struct{} // gets a token when the writer has brought it to stable storage and applied it
 }
 
 // splice is a payload that belongs behind buf[:pos].
@@ -54,25 +55,16 @@ type op struct {
 	segments  []segmentSize
 }
 
-func newBatch() *batch { return &batch{done: make(chan struct{})} }
+func newBatch() *batch { return &batch{done: make(chan struct{}, 1)} }
 
-// batchFor is a batch with room for the updates.
-func batchFor(updates []pb.Update) *batch {
-	const frame = 64 // about what an entry takes besides its payload
-	n, entries := 0, 0
-	for i := range updates {
-		n += 2 * frame
-		entries += len(updates[i].EntriesToSave)
-		for k := range updates[i].EntriesToSave {
-			if size := len(updates[i].EntriesToSave[k].Cmd); size < spliceBytes {
-				n += size
-			}
-		}
-	}
-	b := newBatch()
-	b.buf = make([]byte, 0, n+entries*frame)
-	b.crcs = make([]byte, 0, 4*(entries+2*len(updates)))
-	return b
+// keptBytes is how large the buffer of a batch may be that is kept for another.
+const keptBytes = 1 << 20
+
+// reset empties a batch that the writer is done with, for another use.
+func (b *batch) reset() {
+	clear(b.cuts)
+	clear(b.ops)
+	*b = batch{buf: b.buf[:0], cuts: b.cuts[:0], crcs: b.crcs[:0], locs: b.locs[:0], ops: b.ops[:0], done: b.done}
 }
 
 // begin starts a frame and returns where it starts in buf.
@@ -144,13 +136,13 @@ func (b *batch) addRemoveReplica(id nodeID) {
 // addEntries adds entries, which must follow each other without a gap. The
 // batch keeps their payloads until it is done.
 func (b *batch) addEntries(id nodeID, entries []pb.Entry) {
-	o := op{kind: kindEntry, id: id, index: entries[0].Index, entries: entries, locs: make([]loc, 0, len(entries))}
+	from := len(b.locs)
 	for i := range entries {
 		start := b.begin(kindEntry, id)
 		b.buf = appendEntryMeta(b.buf, &entries[i])
-		o.locs = append(o.locs, b.end(start, entries[i].Cmd))
+		b.locs = append(b.locs, b.end(start, entries[i].Cmd))
 	}
-	b.ops = append(b.ops, o)
+	b.ops = append(b.ops, op{kind: kindEntry, id: id, index: entries[0].Index, entries: entries, locs: b.locs[from:]})
 }
 
 // addCarried adds a copy of entry e, which is in segment from.

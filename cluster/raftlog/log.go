@@ -32,6 +32,7 @@ type Log struct {
 		sync.Mutex
 		batches []*batch // wait for the writer; bounded by the number of callers
 	}
+	spare   sync.Pool     // of *batch, for callers
 	wake    chan struct{} // holds one token when the writer has something to do
 	dirtied chan struct{} // holds one token when the index has facts to write
 	crowded chan struct{} // holds one token when the keeper is to copy

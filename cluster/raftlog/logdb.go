@@ -76,7 +76,7 @@ func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 		l.touch()
 		return nil
 	}
-	b := batchFor(updates)
+	b := l.spare.Get().(*batch)
 	b.caller = 1 << (worker % 64)
 	for i := range updates {
 		u := &updates[i]
@@ -97,7 +97,11 @@ func (l *Log) SaveRaftState(updates []pb.Update, worker uint64) error {
 		return l.hold(err)
 	}
 	if err := l.save(b); err != nil {
-		return l.hold(err)
+		return l.hold(err) // the writer may still have b
+	}
+	if cap(b.buf) <= keptBytes {
+		b.reset()
+		l.spare.Put(b)
 	}
 	return nil
 }

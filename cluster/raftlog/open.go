@@ -27,6 +27,7 @@ func Open(dir string, o Options) (*Log, error) {
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), dirtied: make(chan struct{}, 1), crowded: make(chan struct{}, 1),
 		failed: make(chan struct{}), released: make(chan struct{}),
 	}
+	l.spare.New = func() any { return newBatch() }
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.prep = &preparer{
 		fs: o.FS, dir: dir, limit: o.SegmentBytes, room: o.MaxBytes / 2, clock: o.Clock, logger: o.Logger, fail: l.fail,

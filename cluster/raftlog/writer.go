@@ -144,7 +144,7 @@ func (l *Log) commit(batches []*batch) error {
 	}
 	l.index.mu.Unlock()
 	for _, b := range batches {
-		close(b.done)
+		b.done <- struct{}{} // it has room, and b is the caller's again
 	}
 	return nil
 }
