@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/lni/vfs"
@@ -75,10 +77,8 @@ func segmentName(number uint64) string { return fmt.Sprintf("%010d.seg", number)
 
 // parseSegmentName is the inverse of segmentName.
 func parseSegmentName(name string) (number uint64, ok bool) {
-	if n, err := fmt.Sscanf(name, "%d.seg", &number); n != 1 || err != nil {
-		return 0, false
-	}
-	return number, segmentName(number) == name
+	number, err := strconv.ParseUint(strings.TrimSuffix(name, ".seg"), 10, 64)
+	return number, err == nil && segmentName(number) == name
 }
 
 func putSegmentHeader(log logID, number uint64, size int64) (header []byte, chain uint32) {
