@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -22,10 +23,17 @@ import (
 
 // Engine sizes.
 const (
-	execShards     = 4
+	maxExecShards  = 4
 	applyShards    = 4
 	snapshotShards = 4
 )
+
+// execShards is how many workers step the shards. Each has its own calls of the
+// raft log, so more than there are processors only make these smaller and more.
+// Nothing on disk depends on it.
+func execShards() uint64 {
+	return uint64(min(maxExecShards, max(2, runtime.GOMAXPROCS(0))))
+}
 
 // openHost starts raft.
 func (n *Node) openHost() error {
@@ -56,7 +64,7 @@ func (n *Node) openHost() error {
 		Expert: config.ExpertConfig{
 			TransportFactory: n.link.Raft(),
 			Engine: config.EngineConfig{
-				ExecShards: execShards, CommitShards: 1, ApplyShards: applyShards,
+				ExecShards: execShards(), CommitShards: 1, ApplyShards: applyShards,
 				SnapshotShards: snapshotShards, CloseShards: 2,
 			},
 			LogDB:        config.LogDBConfig{Shards: 1},
