@@ -159,8 +159,8 @@ type DescribeClusterResponse struct {
 	UnderReplicated []string // fewer replicas vote than there should be
 	// Replicas that were found not to hold the records that their leader does, as in
 	// "t/0 on broker 2 below offset 7".
-	Diverged []string
-	FeatureLevel    int32    // of the commands that brokers write; 0 when unknown
+	Diverged     []string
+	FeatureLevel int32 // of the commands that brokers write; 0 when unknown
 }
 
 // BrokerState is how a broker is. With Err set it could not be asked, and what
