@@ -157,9 +157,12 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 
 func (c *Client) connect(ctx context.Context, cfg ClientConfig) error {
 	retries := cfg.MaxRetries
+	var before error // why the round before failed
 	for failures := 1; ; failures++ {
 		err := c.route.Refresh(ctx)
 		switch {
+		case ctx.Err() != nil && err != nil && before != nil:
+			return fmt.Errorf("%w: %w", context.Cause(ctx), before)
 		case ctx.Err() != nil && err != nil:
 			return fmt.Errorf("no answer from %s: %w", strings.Join(cfg.Brokers, ", "), err)
 		case err == nil, retries >= 0 && failures > retries, retries == NoRetries:
@@ -168,6 +171,7 @@ func (c *Client) connect(ctx context.Context, cfg ClientConfig) error {
 		if ended := backoff.Sleep(ctx, dialBackoff.Delay(failures)); ended != nil {
 			return fmt.Errorf("%w: %w", ended, err)
 		}
+		before = err
 	}
 }
 
