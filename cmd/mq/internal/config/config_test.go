@@ -250,7 +250,7 @@ func TestEveryKeyComesFromTheHighestSource(t *testing.T) {
 		}
 		value := map[string]string{
 			"topic": "t", "topics": "t", "address": "h:1", "brokers": "h:1", "listen": "h:1", "advertise": "h:1",
-			"required_acks": "leader", "compression": "zstd", "offset": "7", "start": "7", "reset": "latest", "isolation": "read_committed",
+			"required_acks": "leader", "compression": "zstd", "offset": "7", "start": "7", "reset": "latest", "read_from": "nearest", "isolation": "read_committed",
 			"data_dir": "d", "group_id": "g", "auto_commit": "false", "disable_auto_create": "true", "client_tls.insecure_skip_verify": "true",
 			"cluster.listen": "h:1",
 			"max_memory":     "99999999", "max_in_flight": "3",
