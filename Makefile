@@ -62,6 +62,10 @@ upgrade: ## three brokers of the build FROM (default HEAD~1) are replaced under 
 kill-groups: ## minutes of kills of members of a group, also of ones that handle many records at a time, and of brokers
 	MQ_TEST_LONG=1 go test -count=1 -v -timeout 30m -run 'MembersThatComeAndGo|KilledMembersOfAGroup|KilledMembersKeep' ./cmd/mq
 
+.PHONY: members
+members: ## what members of groups must do, on three brokers
+	MQ_TEST_LONG=1 go test -count=1 -v -run MembersConformOnThreeBrokers .
+
 .PHONY: bounds
 bounds: ## 20 GB with 1 GB of retention, twice: long, and writes as much
 	go test -tags long -count=1 -v -timeout 2h -run TestDiskStaysBounded ./cmd/mq
