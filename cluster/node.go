@@ -41,7 +41,9 @@ type Node struct {
 	commands bufferPool
 	stats    counters
 	fence    atomic.Pointer[error] // set while the broker refuses writes
-	held     atomic.Int64          // record bytes in all partitions
+
+	clockOffset atomic.Int64 // from this broker's clock to the time: see now
+	held        atomic.Int64 // record bytes in all partitions
 
 	ids struct {
 		sem       chan struct{} // guards the rest
@@ -144,8 +146,6 @@ func Open(ctx context.Context, cfg Config) (_ *Node, err error) {
 
 // inMemory reports whether records are gone when the node closes.
 func (n *Node) inMemory() bool { return n.cfg.Dir == "" }
-
-func (n *Node) now() time.Time { return n.cfg.Test.Now() }
 
 func (n *Node) minTimeout() time.Duration { return 2 * tick }
 

@@ -20,6 +20,7 @@ func (n *Node) upkeepLoop() {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	var swept, expired, flushing time.Time // flushing: when the store's flushes began to fail
+	var clocks clocks
 	for {
 		select {
 		case <-n.closing.Done():
@@ -30,15 +31,23 @@ func (n *Node) upkeepLoop() {
 		}
 		n.checkSpace()
 		flushing = n.checkStore(flushing)
-		if now := n.now(); now.Sub(swept) >= n.cfg.RetentionInterval {
+		if now := n.now(); due(now, swept, n.cfg.RetentionInterval) {
+			n.lookAtClocks(&clocks)
+			now = n.now()
 			swept = now
-			n.eachReplica(n.retain)
-			if now.Sub(expired) >= groupExpiryInterval {
+			n.eachReplica(func(r *replica) { n.retain(r, clocks.sure) })
+			if clocks.sure && due(now, expired, groupExpiryInterval) {
 				expired = now
 				n.eachReplica(n.expireGroups)
 			}
 		}
 	}
+}
+
+// due reports that so much time has passed, or that the clock was set back.
+func due(now, last time.Time, interval time.Duration) bool {
+	passed := now.Sub(last)
+	return passed < 0 || passed >= interval
 }
 
 // checkSpace fences the broker while space is low. A fenced broker refuses what
@@ -183,8 +192,8 @@ func (n *Node) grew(p *partition, bytes int) {
 
 // retain proposes the trim that a topic's retention asks for, and the expiry of
 // silent producers. Age counts from the brokers' append time, never from the
-// records' own timestamps.
-func (n *Node) retain(r *replica) {
+// records' own timestamps, and only where brokers agree on the time.
+func (n *Node) retain(r *replica, sure bool) {
 	p, ok := r.machine.app.(*partition)
 	if !ok {
 		return
@@ -195,7 +204,7 @@ func (n *Node) retain(r *replica) {
 	now := n.now()
 	cfg := n.topicConfig(p)
 	olderThan := int64(-1)
-	if cfg.Retention >= 0 {
+	if cfg.Retention >= 0 && sure {
 		olderThan = now.Add(-cfg.Retention).UnixMilli()
 	}
 	to, err := p.log.TrimPoint(cfg.RetentionBytes, olderThan)
@@ -207,7 +216,7 @@ func (n *Node) retain(r *replica) {
 	} else if to > p.log.State().Start {
 		r.propose(kindTrim, trimBody(to), n.cfg.ProposeTimeout, n.upkeepDone(r, "retention"))
 	}
-	if cutoff := now.Add(-n.cfg.ProducerExpiry).UnixMilli(); p.oldestProducer.Load() < cutoff {
+	if cutoff := now.Add(-n.cfg.ProducerExpiry).UnixMilli(); sure && p.oldestProducer.Load() < cutoff {
 		r.propose(kindExpireProducers, trimBody(cutoff), n.cfg.ProposeTimeout, n.upkeepDone(r, "producer expiry"))
 	}
 }

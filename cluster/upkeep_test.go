@@ -51,7 +51,7 @@ func (n *Node) retained(tb testing.TB, name string, start int64) {
 // sweepRetention runs a pass of retention and waits until what it proposed is applied.
 func (n *Node) sweepRetention(tb testing.TB) {
 	tb.Helper()
-	n.eachReplica(n.retain)
+	n.eachReplica(func(r *replica) { n.retain(r, true) })
 	n.eachReplica(func(r *replica) { waitFor(tb, "the trims to be applied", r.pend.empty) })
 }
 
