@@ -32,7 +32,7 @@ func init() {
 func onMachine(c cluster.Config, m *testhook.Machine) cluster.Config {
 	if m != nil {
 		d := m.Disk.(*crashdisk.Disk)
-		c.Test.StoreFS, c.Test.RaftFS = d.Store(), d.Raft()
+		c.Test.StoreFS, c.Test.RaftFS, c.Test.Now = d.Store(), d.Raft(), m.Now
 		// Small, so that raft logs are cut and brokers that were away get snapshots.
 		c.SnapshotBytes, c.SnapshotTotalBytes = 256<<10, 4<<20
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cluster/network"
@@ -209,13 +210,17 @@ func (c *Cluster) open(s *seat) error {
 	}
 	ctx, cancel := context.WithTimeout(c.tb.Context(), patience)
 	defer cancel()
-	b, err := testhook.OpenBroker(ctx, cfg, testhook.Machine{Disk: s.disk, ClientAddr: clientAddr(s.id), Dial: c.dialFrom(s.id)})
+	b, err := testhook.OpenBroker(ctx, cfg, testhook.Machine{Disk: s.disk, Now: c.clock(s.id), ClientAddr: clientAddr(s.id), Dial: c.dialFrom(s.id)})
 	if err != nil {
 		return fmt.Errorf("mqtest: broker %d: %w", s.id, err)
 	}
 	s.broker = &Broker{b.(*mq.Broker), s.id}
 	s.dirID = s.broker.DirectoryID()
 	return nil
+}
+
+func (c *Cluster) clock(id int32) func() time.Time {
+	return func() time.Time { return time.Now().Add(c.opts.clocks[id]) }
 }
 
 // settle waits until everything is where it should be.

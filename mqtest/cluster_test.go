@@ -75,6 +75,20 @@ func TestNothingIsLostWhenALeaderStandsStill(t *testing.T) {
 	l.check(t, c)
 }
 
+// What the broker with the slow disk leads gets slow, or is led by another one; what
+// others lead does not wait for it.
+func TestNothingIsLostWhenALeadersDiskIsSlow(t *testing.T) {
+	t.Parallel()
+	c := mqtest.NewCluster(t, 3, mqtest.Topics(3, "t"))
+	l := newLoad(t, "t", 3, c.Endpoint())
+	l.goesOn(t)
+	c.SlowDisk(c.Leader("t", 0), 200*time.Millisecond)
+	l.goesOn(t)
+	c.SlowDisk(c.Leader("t", 0), 0)
+	l.goesOn(t)
+	l.check(t, c)
+}
+
 func TestABrokerGrowsToThreeUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := mqtest.NewCluster(t, 1, mqtest.Topics(2, "t"))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/raftmq/mq/cluster/network"
 	"github.com/raftmq/mq/internal/testhook"
@@ -66,6 +67,13 @@ func (c *Cluster) Pause(id int32) {
 	s.state = silent
 	c.wire()
 	s.resume = s.disk.Pause()
+}
+
+// SlowDisk makes each sync of a broker's raft log take longer by so much, until it
+// is called with 0 or the broker is restarted.
+func (c *Cluster) SlowDisk(id int32, by time.Duration) {
+	c.tb.Helper()
+	c.running(id).disk.Slow(by)
 }
 
 // Resume lets a paused broker go on.

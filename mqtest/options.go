@@ -21,6 +21,7 @@ type options struct {
 	topics []mq.TopicSpec
 	config func(*mq.BrokerConfig)
 	seed   uint64
+	clocks map[int32]time.Duration // by broker, how wrong
 	log    bool
 }
 
@@ -43,6 +44,16 @@ func Config(change func(*mq.BrokerConfig)) Option {
 // Seed decides what power cuts leave. Default by chance; a test that failed tells it.
 func Seed(seed uint64) Option {
 	return func(o *options) { o.seed = seed }
+}
+
+// ClockOff makes the clock of a broker wrong: ahead of time, or behind.
+func ClockOff(id int32, by time.Duration) Option {
+	return func(o *options) {
+		if o.clocks == nil {
+			o.clocks = make(map[int32]time.Duration)
+		}
+		o.clocks[id] = by
+	}
 }
 
 // Log writes what brokers have to say to the test's output at once, not only, and

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"sync"
+	"time"
 
 	lvfs "github.com/lni/vfs"
 
@@ -29,6 +30,7 @@ type Disk struct {
 	mu      sync.RWMutex
 	crashed bool
 	lies    bool
+	slow    time.Duration
 }
 
 var _ testhook.Disk = (*Disk)(nil)
@@ -65,6 +67,13 @@ func (d *Disk) Pause() (resume func()) {
 	return d.mu.Unlock
 }
 
+// Slow implements testhook.Disk.
+func (d *Disk) Slow(by time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slow = by
+}
+
 // Lie makes syncs of the raft log do nothing from now on, to see that tests notice.
 func (d *Disk) Lie() {
 	d.mu.Lock()
@@ -80,6 +89,9 @@ func (d *Disk) sync(sync func() error) error {
 	}
 	if d.lies {
 		return nil
+	}
+	if d.slow > 0 {
+		<-time.After(d.slow)
 	}
 	return sync()
 }

@@ -6,6 +6,7 @@ package testhook
 import (
 	"context"
 	"net"
+	"time"
 )
 
 // Disk is what a broker runs on. After Kill or PowerCut the broker on it
@@ -21,6 +22,9 @@ type Disk interface {
 
 	// Pause makes syncs of the raft log wait until resume is called.
 	Pause() (resume func())
+
+	// Slow makes each sync of the raft log take longer by so much, from now on.
+	Slow(by time.Duration)
 }
 
 // Inside is the inside of a broker.
@@ -38,6 +42,9 @@ type Inside interface {
 // Machine is what a broker runs on.
 type Machine struct {
 	Disk Disk
+
+	// Now is its clock; nil for the real one.
+	Now func() time.Time
 
 	// ClientAddr is where it listens for clients on its Network, and Dial how its
 	// own clients reach those of others.
