@@ -171,7 +171,7 @@ func parseAddr(addr string, conf *tls.Config) (string, credentials.TransportCred
 	case plain && (secure || conf != nil):
 		return "", nil, fmt.Errorf("%w: broker address %q says http, but TLS is configured", mqerr.ErrInvalidConfig, addr)
 	case secure || conf != nil:
-		return hostPort, credentials.NewTLS(conf), nil
+		return hostPort, newClientTLS(conf), nil
 	}
 	return hostPort, insecure.NewCredentials(), nil
 }

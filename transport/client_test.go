@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -56,6 +57,40 @@ func TestAddresses(t *testing.T) {
 	end()
 	if _, err := transport.Dial(ended, addr, transport.ClientConfig{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended context: got %v", err)
+	}
+}
+
+// A client that runs for long learns of another authority with its next connection.
+func TestClientTrustsWhatItsConfigurationSaysNow(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	s := serve(t, answering(), transport.ServerConfig{TLS: &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}})
+	trusted := x509.NewCertPool()
+	trusted.AddCert(web.Certificate())
+	var now atomic.Pointer[x509.CertPool]
+	now.Store(x509.NewCertPool())
+	conf := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	conf.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return &tls.Config{RootCAs: now.Load(), MinVersion: tls.VersionTLS12}, nil
+	}
+	c, err := transport.Dial(t.Context(), s.Addr().String(), transport.ClientConfig{TLS: conf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Metadata(within(t), &api.MetadataRequest{}); err == nil {
+		t.Fatal("a stranger's certificate is trusted")
+	}
+	now.Store(trusted)
+	for ctx := within(t); ; { // it connects again after a while
+		_, err := c.Metadata(ctx, &api.MetadataRequest{})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

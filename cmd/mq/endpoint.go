@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/raftmq/mq"
 	"github.com/raftmq/mq/cmd/mq/internal/config"
@@ -35,7 +36,7 @@ func (p *program) settings() (*config.Config, error) {
 			return nil, usage(err)
 		}
 	}
-	if err := errors.Join(add(config.FromEnv(os.Environ())), add(config.FromFlags(p.broker, p.overrides))); err != nil {
+	if err := errors.Join(add(config.FromEnv(os.Environ())), add(config.FromFlags(p.broker, append(slices.Clone(p.overrides), p.tls.overrides()...)))); err != nil {
 		return nil, usage(err)
 	}
 	c, err := config.Resolve(layers...)

@@ -23,6 +23,7 @@ type program struct {
 	broker      string   // --broker, above the file's
 	profile     string   // --profile
 	overrides   []string // -X
+	tls         tlsOptions
 }
 
 func newRoot(in io.Reader, out, errOut io.Writer) *cobra.Command {
@@ -66,6 +67,7 @@ MQ_LOG=error|warn|info|debug|trace sets the level of the log on stderr. "mq conf
 	flags.StringVar(&p.broker, "broker", "", "broker `address`, above the config's (default localhost:50051)")
 	flags.StringVar(&p.profile, "profile", "", "`name` of the profile to use")
 	flags.StringArrayVarP(&p.overrides, "override", "X", nil, "set any `key=value` of the config, as in producer.linger=10ms")
+	tlsFlags(p, flags)
 	root.AddCommand(newBroker(p), newProduce(p), newConsume(p), newTopic(p), newGroup(p), newCluster(p), newDoctor(p), newBench(p), newDemo(p), newDev(p), newVersion(p))
 	root.AddCommand(newConfig(p), newProfile(p), newCompletion(), newMan())
 	root.SetHelpCommand(newHelp())
