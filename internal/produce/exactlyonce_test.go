@@ -141,8 +141,9 @@ func (run *faultRun) fates() func(*partitionLog, batch) fate {
 	run.harsh = forgets || fatals
 	ms := func(n int) time.Duration { return time.Duration(rng.IntN(n)) * time.Millisecond }
 	return func(p *partitionLog, b batch) fate {
-		// Long after its first batches, a broker may forget a producer.
-		if s := p.producers[b.ProducerID]; forgets && s != nil && s.batches > window && chance(rng, 5) {
+		// Long after its first batches, of which nothing is on its way any more, a
+		// broker may forget a producer.
+		if s := p.producers[b.ProducerID]; forgets && s != nil && s.batches > window && p.late == 0 && chance(rng, 5) {
 			delete(p.producers, b.ProducerID)
 		}
 		f := fate{delay: ms(20)}

@@ -61,6 +61,7 @@ type partitionLog struct {
 	leader    int32
 	epoch     int32
 	values    []string // by offset
+	late      int      // batches that arrive after their answer, and did not yet
 	producers map[int64]*producerState
 }
 
@@ -259,7 +260,8 @@ func (b *broker) produceLocked(req api.ProducePartition) (api.ProduceResult, fat
 		return refused(f.refuse, f)
 	case f.lose:
 	case f.late > 0:
-		time.AfterFunc(f.late, func() { c.set(func() { p.apply(decoded) }) })
+		p.late++
+		time.AfterFunc(f.late, func() { c.set(func() { p.late--; p.apply(decoded) }) })
 	default:
 		offset, err := p.apply(decoded)
 		if f.reply == nil {
