@@ -1,9 +1,6 @@
 package cluster
 
 import (
-	"context"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/raftmq/mq/internal/clock"
@@ -35,16 +32,13 @@ func (n *Node) lookAtClocks(c *clocks) {
 		return
 	}
 	c.looked = now
-	brokers := slices.Collect(maps.Values(n.meta.state.Load().brokers))
-	ctx, cancel := context.WithTimeout(n.closing, 2*statePatience)
-	defer cancel()
 	offsets := []time.Duration{0} // from this broker's clock
-	for id, h := range n.askStates(ctx, brokers) {
-		if id != n.cfg.BrokerID && h.err == nil && h.answer.Now != 0 {
-			offsets = append(offsets, time.UnixMilli(h.answer.Now).Sub(n.cfg.Test.Now()))
+	for _, a := range callAll[statusAnswer](n.closing, n.link, n.others(), statePatience, callStatus, statusRequest{}) {
+		if a.err == nil && a.answer.Now != 0 {
+			offsets = append(offsets, time.UnixMilli(a.answer.Now).Sub(n.cfg.Test.Now()))
 		}
 	}
-	offset, sure := commonTime(offsets, len(brokers))
+	offset, sure := commonTime(offsets, len(n.meta.state.Load().brokers))
 	if was := time.Duration(n.clockOffset.Load()); sure && offset != was && (offset == 0 || (offset-was).Abs() > clocksApart) {
 		n.clockOffset.Store(int64(offset))
 		if offset != 0 {

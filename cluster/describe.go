@@ -32,11 +32,10 @@ type stateAnswer struct {
 	Fenced  string            `json:"fenced,omitempty"`
 	Damaged []string          `json:"damaged,omitempty"` // replicas, and why
 	Differ  []string          `json:"differ,omitempty"`  // replicas that do not hold what its own do, which lead
-	Now     int64             `json:"now,omitempty"`     // by the broker's own clock, ms since 1970
 }
 
 func (n *Node) serveState(context.Context, *stateRequest) (*stateAnswer, error) {
-	a := &stateAnswer{Applied: make(map[uint64]uint64), Waiting: text(n.missing()), Fenced: text(n.fenced()), Now: n.cfg.Test.Now().UnixMilli()}
+	a := &stateAnswer{Applied: make(map[uint64]uint64), Waiting: text(n.missing()), Fenced: text(n.fenced())}
 	for _, d := range n.damages.list() {
 		if len(a.Damaged) < maxNames {
 			a.Damaged = append(a.Damaged, fmt.Sprintf("%s: %v", d.name, d.err))

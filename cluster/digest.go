@@ -130,8 +130,7 @@ func (n *Node) compareReplicas(ctx context.Context) {
 			led[r.id.Shard] = r
 		}
 	})
-	meta := n.meta.state.Load()
-	others := slices.DeleteFunc(slices.Collect(maps.Values(meta.brokers)), func(b brokerRecord) bool { return b.ID == n.cfg.BrokerID })
+	others := n.others()
 	var heard map[int32]answered[marksAnswer]
 	if len(led) > 0 && len(others) > 0 {
 		heard = callAll[marksAnswer](ctx, n.link, others, statePatience, callMarks, &marksRequest{slices.Sorted(maps.Keys(led))})

@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -64,9 +63,7 @@ func (r *replica) firstToLead() bool {
 // askAll asks other brokers how far they are with shards and whether they have
 // lost a broker. Those that do not answer soon are not in the answer.
 func (n *Node) askAll(ctx context.Context, q statusRequest) map[int32]*statusAnswer {
-	others := slices.DeleteFunc(slices.Collect(maps.Values(n.meta.state.Load().brokers)), func(b brokerRecord) bool {
-		return b.ID == n.cfg.BrokerID || b.DirID == q.Lost
-	})
+	others := slices.DeleteFunc(n.others(), func(b brokerRecord) bool { return b.DirID == q.Lost })
 	answers := make(map[int32]*statusAnswer)
 	for id, a := range callAll[statusAnswer](ctx, n.link, others, askPeers, callStatus, q) {
 		if a.err == nil {

@@ -190,6 +190,11 @@ func callAddr[A any](ctx context.Context, l *network.Link, addr, method string, 
 	return who, a, err
 }
 
+// others are the brokers of the cluster but this one.
+func (n *Node) others() []brokerRecord {
+	return slices.DeleteFunc(slices.Collect(maps.Values(n.meta.state.Load().brokers)), func(b brokerRecord) bool { return b.ID == n.cfg.BrokerID })
+}
+
 // callAll asks brokers, all at once, and gives what each answered in time or why
 // it did not.
 func callAll[A any](ctx context.Context, l *network.Link, brokers []brokerRecord, patience time.Duration, method string, question any) map[int32]answered[A] {
@@ -262,6 +267,7 @@ type statusAnswer struct {
 	Damaged  []uint64          `json:"damaged,omitempty"` // of these it votes, but has no good copy
 	Lost     bool              `json:"lost,omitempty"`
 	Stopping bool              `json:"stopping,omitempty"` // it leads nothing if others can
+	Now      int64             `json:"now,omitempty"`      // by the broker's own clock, ms since 1970
 }
 
 // near reports that a broker's copy of a shard has, but for a little, what was
@@ -281,7 +287,7 @@ func (a *statusAnswer) good(shard uint64) bool { return a != nil && !slices.Cont
 func (a *statusAnswer) begun(shard uint64) bool { return a != nil && a.Applied[shard] > 0 }
 
 func (n *Node) serveStatus(_ context.Context, q *statusRequest) (*statusAnswer, error) {
-	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load() || n.shortOfDisk()}
+	a := &statusAnswer{Applied: make(map[uint64]uint64), Lost: n.lost.has(q.Lost), Stopping: n.stopping.Load() || n.shortOfDisk(), Now: n.cfg.Test.Now().UnixMilli()}
 	for _, shard := range q.Shards {
 		if r := n.replica(shard); r != nil && !r.stopped.Load() {
 			a.Applied[shard] = r.index.Load()
