@@ -118,6 +118,11 @@ func (c *fakeCluster) beats(group string) []api.GroupHeartbeatRequest {
 	return slices.Clone(c.groupLocked(group).beats)
 }
 
+func (c *fakeCluster) lastBeat(group string) api.GroupHeartbeatRequest {
+	beats := c.beats(group)
+	return beats[len(beats)-1]
+}
+
 func (b fakeBroker) GroupHeartbeat(ctx context.Context, req *api.GroupHeartbeatRequest) (*api.GroupHeartbeatResponse, error) {
 	if err := b.enter(ctx, "GroupHeartbeat"); err != nil {
 		return nil, err

@@ -34,8 +34,7 @@ func TestCloseEndsAlthoughItsOwnHookDoesNotReturn(t *testing.T) {
 			t.Fatal("close does not end")
 		}
 		committed(t, c, 0, 1)
-		beats := c.beats("g")
-		if last := beats[len(beats)-1]; last.MemberEpoch != api.LeaveEpoch {
+		if last := c.lastBeat("g"); last.MemberEpoch != api.LeaveEpoch {
 			t.Errorf("the last heartbeat is %+v", last)
 		}
 	})

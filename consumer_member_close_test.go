@@ -44,8 +44,7 @@ func TestCloseCommitsRevokesAndLeaves(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 			committed(t, c, 0, 2)
-			beats := c.beats("g")
-			last := beats[len(beats)-1]
+			last := c.lastBeat("g")
 			if last.MemberEpoch != tt.epoch || last.InstanceID != tt.instance || len(last.Owned) != 0 {
 				t.Errorf("the last heartbeat is %+v", last)
 			}
@@ -70,8 +69,7 @@ func TestConsumerThatIsClosedByItsHandlerLeavesWhenRunReturns(t *testing.T) {
 		}
 		committed(t, c, 0, 1)
 		h.want(t, "+0 -0")
-		beats := c.beats("g")
-		if last := beats[len(beats)-1]; last.MemberEpoch != api.LeaveEpoch {
+		if last := c.lastBeat("g"); last.MemberEpoch != api.LeaveEpoch {
 			t.Errorf("the last heartbeat is %+v", last)
 		}
 	})
@@ -152,8 +150,7 @@ func TestCloseInAHookEnds(t *testing.T) {
 		if err := <-closed; !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		beats := c.beats("g")
-		if last := beats[len(beats)-1]; last.MemberEpoch != api.LeaveEpoch {
+		if last := c.lastBeat("g"); last.MemberEpoch != api.LeaveEpoch {
 			t.Errorf("the last heartbeat is %+v", last)
 		}
 	})

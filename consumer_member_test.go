@@ -60,9 +60,8 @@ func member(t *testing.T, c *fakeCluster, cfg mq.ConsumerConfig) (*mq.Consumer, 
 // owns checks what the last heartbeat said.
 func owns(t *testing.T, c *fakeCluster, want ...int32) {
 	t.Helper()
-	beats := c.beats("g")
 	var got []int32
-	for _, tp := range beats[len(beats)-1].Owned {
+	for _, tp := range c.lastBeat("g").Owned {
 		got = append(got, tp.Partition)
 	}
 	slices.Sort(got)

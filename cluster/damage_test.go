@@ -134,7 +134,7 @@ func newThree(t *testing.T) (c *several, values []string) {
 
 func (c *several) fill() (values []string) {
 	c.tb.Helper()
-	waitFor(c.tb, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 2)
 	for i := range 6 {
 		values = append(values, fmt.Sprintf("record %d %s", i, strings.Repeat("x", 40<<10))) // larger than what has one checksum
@@ -151,6 +151,24 @@ func (c *several) fill() (values []string) {
 // notLeading is a broker that does not lead a partition.
 func (c *several) notLeading(topic string, partition int32) int32 {
 	return c.leader(topic, partition).cfg.BrokerID%3 + 1
+}
+
+// loses opens a broker again without what its store had of a replica, which the raft
+// log does not have any more.
+func (c *several) loses(n *Node, lost storage.ReplicaID) *Node {
+	c.tb.Helper()
+	id := n.cfg.BrokerID
+	if err := errors.Join(n.saveSnapshot(n.replica(lost.Shard)), n.Close()); err != nil {
+		c.tb.Fatal(err)
+	}
+	s, err := storage.Open(c.cfgs[id].Dir+"/"+storeDir, storage.Options{FS: c.cfgs[id].Test.StoreFS})
+	if err == nil {
+		err = errors.Join(s.Drop(lost), s.Close())
+	}
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return c.open(id)
 }
 
 // onlyOn checks, with the others dead, that a broker has what was acknowledged.
@@ -178,20 +196,7 @@ func TestAReplicaThatTheStoreLostIsReplacedByItsPeers(t *testing.T) {
 	old, other := c.number(id, "t", 0), c.number(id, "t", 1)
 	n := c.nodes[id]
 	lost := storage.ReplicaID{Shard: n.shardOf(t, "t", 0).Shard, Replica: old}
-	if err := n.saveSnapshot(n.replica(lost.Shard)); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(c.cfgs[id].Dir+"/"+storeDir, storage.Options{FS: c.cfgs[id].Test.StoreFS})
-	if err == nil {
-		err = errors.Join(s.Drop(lost), s.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	n = c.open(id)
+	n = c.loses(n, lost)
 	c.ready()
 	c.put("t", 1, "meanwhile")
 	c.replaced(id, "t", 0, old)
@@ -317,17 +322,7 @@ func TestTheOnlyReplicaIsNotGivenUp(t *testing.T) {
 	n := c.leader("one", 0)
 	id := n.cfg.BrokerID
 	lost := n.shardOf(t, "one", 0)
-	if err := errors.Join(n.saveSnapshot(n.replica(lost.Shard)), n.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(c.cfgs[id].Dir+"/"+storeDir, storage.Options{FS: c.cfgs[id].Test.StoreFS})
-	if err == nil {
-		err = errors.Join(s.Drop(lost), s.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	n = c.open(id)
+	n = c.loses(n, lost)
 	c.ready()
 	c.sameEverywhere("t", 0, values)
 	for range 3 {

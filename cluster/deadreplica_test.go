@@ -15,7 +15,7 @@ import (
 func TestABrokerThatStopsHandsNothingToADeadOne(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 6)
 	for p := range int32(6) {
 		c.put("t", p, "0")
@@ -49,7 +49,7 @@ func TestABrokerThatStopsHandsNothingToADeadOne(t *testing.T) {
 func TestABrokerWithoutACopyNamesOneThatHasIt(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 4)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 4)
 	for p := range int32(4) {
 		var without *Node
@@ -99,7 +99,7 @@ func TestABrokerWithoutACopyNamesOneThatHasIt(t *testing.T) {
 func TestACopyWhoseStreamWasInterruptedComes(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 1)
 	c.put("t", 0, "0")
 	leader := c.leader("t", 0)

@@ -28,7 +28,7 @@ func (c *several) feature(id int32) uint8 { return c.nodes[id].meta.state.Load()
 func TestTheFeatureLevelIsRaisedWhenAllBrokersKnowIt(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 3)
 	for _, id := range []int32{1, 2, 3} {
 		if known := c.nodes[1].meta.state.Load().knownByAll(); known != 1 || c.feature(1) != 1 {
@@ -60,7 +60,7 @@ func TestTheFeatureLevelIsRaisedWhenAllBrokersKnowIt(t *testing.T) {
 func TestAParkedReplicaFindsTheRestOfItsLogAfterAnUpgrade(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 1)
 	shard := c.nodes[1].meta.state.Load().topics["t"].Partitions[0].Shard
 	leader := c.upgrade(c.leader("t", 0).cfg.BrokerID, 2)

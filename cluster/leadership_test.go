@@ -44,7 +44,7 @@ func TestABrokerHandsOverBeforeItStops(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
 	c.create("t", 6)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	leaves := c.leader("t", 0)
 	if err := leaves.HandOver(timeout(t)); err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestALeaderThatWasJustElectedStays(t *testing.T) {
 func TestABrokerThatStopsWithoutAQuorumAnswersWhatWaits(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	c.create("t", 1)
 	c.put("t", 0, "0")
 	for id, n := range c.nodes {

@@ -17,7 +17,7 @@ import (
 func TestAReplicaThatStartsLateHasTheMembersOfTheOthers(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 4)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	if err := c.nodes[3].Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +60,19 @@ func TestAReplicaThatStartsLateHasTheMembersOfTheOthers(t *testing.T) {
 // metaVoters counts the voters of the metadata, as a broker sees it.
 func (c *several) metaVoters(id int32) int { return c.nodes[id].meta.state.Load().meta.voters() }
 
+// threeVoters waits until the metadata has so many.
+func (c *several) threeVoters() {
+	c.tb.Helper()
+	waitFor(c.tb, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+}
+
 // While one is dead, another that is needed for a quorum does not go, and what
 // was served is served.
 func TestABrokerThatIsNeededIsNotDropped(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 3)
 	c.create("t", 6)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	if err := c.nodes[3].Close(); err != nil {
 		t.Fatal(err)
 	}

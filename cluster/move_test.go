@@ -121,7 +121,7 @@ func TestAReplicaMovesToAnotherBroker(t *testing.T) {
 func TestAMoveCanBeGivenUp(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 4)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	if err := c.nodes[4].Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type raised struct {
 
 func newRaised(t *testing.T) *raised {
 	c := &raised{several: newSeveral(t, 3)}
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	if _, err := c.nodes[1].CreateTopic(timeout(t), &api.CreateTopicRequest{Name: "t", ReplicationFactor: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestAShardThatWasStoppedHalfWayToThreeVotersGoesOn(t *testing.T) {
 func TestTheMetadataKeepsAnOddNumberOfVoters(t *testing.T) {
 	t.Parallel()
 	c := newSeveral(t, 4)
-	waitFor(t, "three voters of the metadata", func() bool { return c.metaVoters(1) == 3 })
+	c.threeVoters()
 	votes := int32(2)
 	if s := c.nodes[1].meta.state.Load().meta; !s.votes(votes) {
 		votes = 3
