@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/raftmq/mq/internal/clock"
 	"github.com/raftmq/mq/storage"
 )
 
@@ -105,14 +106,14 @@ func (n *Node) serveMarks(_ context.Context, q *marksRequest) (*marksAnswer, err
 
 // comparisons is what came of comparing replicas.
 type comparisons struct {
-	last   time.Time // of the membership loop
+	last   time.Time // of the membership loop, by a clock that can't be set
 	differ atomic.Pointer[map[storage.ReplicaID]string]
 	mu     sync.Mutex // held over a comparison
 }
 
 // compareNowAndThen compares the replicas of the partitions that are led here.
 func (n *Node) compareNowAndThen() {
-	if now := n.now(); now.Sub(n.comparisons.last) >= compareEvery {
+	if now := (clock.System{}).Now(); now.Sub(n.comparisons.last) >= compareEvery {
 		n.comparisons.last = now
 		n.compareReplicas(n.closing)
 	}
